@@ -1,0 +1,129 @@
+"""The rewritten projector as a linear map on ordinary CLIP embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fiftyone_isoclip.errors import VectorError
+from fiftyone_isoclip.projector.band import Band
+from fiftyone_isoclip.projector.head import Floats, Head
+
+_BLOCK_ROWS = 65_536
+"""Rows mapped at a time, so that a float16 or memory-mapped source is never copied whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingMap:
+    """Maps plain CLIP embeddings to IsoCLIP embeddings: ``M e = theta z~`` for every image.
+
+    Shapes: ``matrix`` is P (k, r), the compressed map that is used; ``basis`` is Q (r, k) with
+    orthonormal columns and ``oblique`` is ``M = Q P`` (r, r), the rewritten projector itself.
+    P keeps every inner product of M, with k numbers instead of r.
+
+    ``condition`` (1 or more) is that of the head: how far its pseudo-inverse can amplify the
+    rounding of an embedding.
+
+    Source: the paper, section 4: ``theta = A U_mid U_mid^T``; U_mid lies in the row space of A,
+    hence ``theta z~ = A U_mid U_mid^T A^+ e``.
+    """
+
+    matrix: Floats
+    basis: Floats
+    band: Band
+    condition: float
+
+    @classmethod
+    def of_directions(cls, head: Head, directions: Floats, band: Band) -> EmbeddingMap:
+        """The map that keeps some directions (q, k), given in the row space of the head.
+
+        With ``A = X D Y^T`` and ``U_mid = Y u``: ``A U_mid = X D u = Q R`` and
+        ``P = R U_mid^T A^+ = R u^T D^-1 X^T``.
+        """
+        left, scale, _ = head.decomposition
+        basis, triangle = np.linalg.qr(left @ (scale[:, None] * directions))
+        matrix = triangle @ (directions.T / scale) @ left.T
+        return cls(matrix, basis, band, head.condition)
+
+    @property
+    def dim(self) -> int:
+        """k, the dim of the IsoCLIP embeddings."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def plain_dim(self) -> int:
+        """r, the dim of the plain CLIP embeddings."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def oblique(self) -> Floats:
+        """``M`` of shape (r, r), with ``M M = M``."""
+        return self.basis @ self.matrix
+
+    def __call__(self, embeddings: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Map plain embeddings of any scale: (n, r) -> (n, k) float32 rows of length 1.
+
+        Raises:
+            VectorError: the dim is another one, or a row is not finite or becomes zero.
+        """
+        return _unit_rows(embeddings, self.matrix)
+
+    def query(self, embeddings: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Bring plain embeddings of the *other* modality into this space: (n, r) -> (n, k).
+
+        Their inner product with a mapped embedding ranks as theirs with ``M e`` does:
+        ``e_t^T M e_i = (Q^T e_t)^T (P e_i)``.
+
+        Raises:
+            VectorError: the dim is another one, or a row is not finite or becomes zero.
+        """
+        return _unit_rows(embeddings, self.basis.T)
+
+    def folded_into(self, head: Head, *, compressed: bool = True) -> Head:
+        """A head that gives IsoCLIP embeddings at CLIP's own cost: weight (k, in) or (r, in).
+
+        Raises:
+            VectorError: the head's dim is not that of the map.
+        """
+        if head.dim != self.plain_dim:
+            raise VectorError(
+                f"a map on {self.plain_dim} dimensions cannot be folded into a head of "
+                f"{head.dim}; take both from the same checkpoint"
+            )
+        matrix = self.matrix if compressed else self.oblique
+        return Head(matrix @ head.weight, None if head.bias is None else matrix @ head.bias)
+
+
+def _unit_rows(embeddings: npt.ArrayLike, matrix: Floats) -> npt.NDArray[np.float32]:
+    rows: npt.NDArray[Any] = np.asarray(embeddings)
+    if rows.ndim != 2 or rows.shape[1] != matrix.shape[1]:
+        raise VectorError(
+            f"embeddings of shape {rows.shape} were given to a map on {matrix.shape[1]} "
+            f"dimensions; give (n, {matrix.shape[1]}) from the same checkpoint"
+        )
+    matrix32 = matrix.T.astype(np.float32)
+    mapped = np.empty((len(rows), matrix.shape[0]), np.float32)
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = _scaled(rows[start : start + _BLOCK_ROWS], start) @ matrix32
+        mapped[start : start + _BLOCK_ROWS] = _scaled(block, start)
+    return mapped
+
+
+def _scaled(rows: npt.NDArray[Any], start: int) -> npt.NDArray[np.float32]:
+    """Rows of length 1; scaling by the largest number first keeps tiny and huge rows finite."""
+    rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
+    if bad.size:
+        raise VectorError(
+            f"row {start + bad[0]} and {bad.size - 1} more hold NaN, infinity or only zeros; "
+            "leave such rows out before mapping"
+        )
+    rows = rows / largest
+    scaled: npt.NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(
+        np.float32
+    )
+    return scaled
