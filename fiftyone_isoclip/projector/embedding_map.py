@@ -119,8 +119,8 @@ def _scaled(rows: npt.NDArray[Any], start: int) -> npt.NDArray[np.float32]:
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if bad.size:
         raise VectorError(
-            f"row {start + bad[0]} and {bad.size - 1} more hold NaN, infinity or only zeros; "
-            "leave such rows out before mapping"
+            f"{bad.size} of {len(rows)} rows hold NaN, infinity or only zeros, the first is row "
+            f"{start + bad[0]}; leave such rows out before mapping"
         )
     rows = rows / largest
     scaled: npt.NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(
