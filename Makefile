@@ -1,0 +1,55 @@
+# Every target works in a fresh clone that has make, Python 3.10 - 3.12 and the package registries.
+# ARGS goes to the command behind a target: make demo ARGS="--help", make test ARGS="tests/unit -x".
+
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# The first Python in the supported range that can make a virtual environment; PYTHON=... overrules.
+FITS := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for each in python3 python3.12 python3.11 python3.10 python; do \
+	$$each -c '$(FITS)' >/dev/null 2>&1 && echo $$each && break; done)
+
+# Without cached bytecode every process would compile FiftyOne and torch again, which takes longer
+# than most of what is run here.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test lint bench screenshots clean install mongod chromium
+
+demo: mongod
+	$(BIN)/isoclip demo $(ARGS)
+
+test: mongod
+	-@$(BIN)/python scripts/ensure_chromium.py
+	$(BIN)/pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: mongod
+	$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: mongod chromium
+	$(BIN)/python scripts/take_screenshots.py $(ARGS)
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+mongod: install
+	@$(BIN)/python scripts/ensure_mongod.py
+
+chromium: install
+	@$(BIN)/python scripts/ensure_chromium.py
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { \
+		echo "No Python 3.10, 3.11 or 3.12 with venv was found on the PATH; install one, or name it:" \
+		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python .venv -c constraints.txt -e ".[dev]"
+	@touch $@
