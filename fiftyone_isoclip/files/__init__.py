@@ -1,0 +1,90 @@
+"""Image files on disk without a database: listing, embedding, duplicates, search and clusters.
+
+Public names are loaded on first use: listing files or ranking keepers needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.files.clusters import FileCluster, FileClusters, cluster_files
+    from fiftyone_isoclip.files.copies import content_hash, find_exact_copies
+    from fiftyone_isoclip.files.duplicates import (
+        FileDuplicates,
+        FileGroup,
+        FileMember,
+        find_file_duplicates,
+    )
+    from fiftyone_isoclip.files.embeddings import (
+        FileEmbeddings,
+        embed_files,
+        read_embeddings,
+        write_embeddings,
+    )
+    from fiftyone_isoclip.files.keepers import (
+        DEFAULT_KEEPER_RULE,
+        FILE_KEEPER_RULES,
+        KEEPER_RULES,
+        KeeperRanking,
+        rank_keepers,
+    )
+    from fiftyone_isoclip.files.listing import Listing, list_files, list_images
+    from fiftyone_isoclip.files.search import (
+        FileMatch,
+        FileResults,
+        search_files,
+        search_files_by_text,
+    )
+
+__all__ = [
+    "DEFAULT_KEEPER_RULE",
+    "FILE_KEEPER_RULES",
+    "KEEPER_RULES",
+    "FileCluster",
+    "FileClusters",
+    "FileDuplicates",
+    "FileEmbeddings",
+    "FileGroup",
+    "FileMatch",
+    "FileMember",
+    "FileResults",
+    "KeeperRanking",
+    "Listing",
+    "cluster_files",
+    "content_hash",
+    "embed_files",
+    "find_exact_copies",
+    "find_file_duplicates",
+    "list_files",
+    "list_images",
+    "rank_keepers",
+    "read_embeddings",
+    "search_files",
+    "search_files_by_text",
+    "write_embeddings",
+]
+
+_HOMES = {
+    "clusters": ("FileCluster", "FileClusters", "cluster_files"),
+    "copies": ("content_hash", "find_exact_copies"),
+    "duplicates": ("FileDuplicates", "FileGroup", "FileMember", "find_file_duplicates"),
+    "embeddings": ("FileEmbeddings", "embed_files", "read_embeddings", "write_embeddings"),
+    "keepers": (
+        "DEFAULT_KEEPER_RULE",
+        "FILE_KEEPER_RULES",
+        "KEEPER_RULES",
+        "KeeperRanking",
+        "rank_keepers",
+    ),
+    "listing": ("Listing", "list_files", "list_images"),
+    "search": ("FileMatch", "FileResults", "search_files", "search_files_by_text"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,151 @@
+"""Which image files a folder or a list file names, each real file once."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fiftyone_isoclip.errors import IsoClipError
+
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm "
+    ".ppm .tga .tif .tiff .webp".split()
+)
+"""Suffixes (lower case) by which an image is recognised in a folder; a list may name any file."""
+
+
+Identity = tuple[int, int] | str
+"""(device, inode) of a file, or its path if it cannot be examined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files to look at, in a fixed order.
+
+    ``aliases`` are further names of files already in ``paths`` (symlinks, hard links, the same
+    line twice): no copies, since removing one would remove the file. ``unreadable`` maps a folder
+    that could not be entered to the reason.
+    """
+
+    paths: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, paths: Iterable[str], unreadable: dict[str, str] | None = None) -> Listing:
+        """List paths in the order given, keeping the first name of each real file.
+
+        A path that cannot be examined stays: reading it will say why it fails.
+        """
+        seen: set[Identity] = set()
+        kept, aliases = [], []
+        for path in paths:
+            identity = file_identity(path)
+            (aliases if identity in seen else kept).append(path)
+            seen.add(identity)
+        return cls(tuple(kept), tuple(aliases), unreadable or {})
+
+
+def file_identity(path: str) -> Identity:
+    """What makes two names the same file: (device, inode), or the name itself if there is none."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return path
+    return found.st_dev, found.st_ino
+
+
+def file_size(path: str | Path) -> int:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: there is none, or it is a folder, a pipe or a device (opening a pipe can hang).
+    """
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return found.st_size
+
+
+def list_images(path: str | Path) -> list[str]:
+    """The images of a folder or a list file, each real file once; see ``list_files``."""
+    return list(list_files(path).paths)
+
+
+def list_files(path: str | Path) -> Listing:
+    """List the images of a folder, of a text file of paths, or a single image file.
+
+    A folder is read with its sub-folders, symlinked ones included, sorted by path; names that
+    begin with a dot are left out and an image is known by its suffix.
+
+    Raises:
+        IsoClipError: nothing is there, or none of the listed files exists.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return _list_folder(path)
+        if not path.is_file():
+            found = "is neither a folder nor a file" if path.exists() else "does not exist"
+            raise IsoClipError(f"{path} {found}; give a folder of images or a file of their paths")
+        entries = [os.fspath(path)] if path.suffix.lower() in IMAGE_SUFFIXES else read_list(path)
+    except (OSError, ValueError) as error:
+        raise IsoClipError(f"{path} cannot be read: {reason_of(error)}") from error
+    return Listing.of(entries)
+
+
+def read_list(path: Path) -> list[str]:
+    r"""The entries of a list file, one a line; separated by ``\0`` if there is one (``-print0``).
+
+    Empty lines are skipped and relative entries start from the folder of the list.
+
+    Raises:
+        IsoClipError: there are entries, but none of them exists.
+    """
+    text = os.fsdecode(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    # Not splitlines(): a name may hold a form feed or a Unicode line separator.
+    lines = text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n")
+    entries = [os.fspath(path.parent / line) for line in lines if line.strip()]
+    if entries and not any(isinstance(file_identity(entry), tuple) for entry in entries):
+        raise IsoClipError(
+            f"{path} was read as a list of paths, but none of its {len(entries)} lines names a file "
+            f"that exists; relative ones start from {path.parent.absolute()}"
+        )
+    return entries
+
+
+def reason_of(error: Exception) -> str:
+    """An operating system's error in a few words, without its number and path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _list_folder(folder: Path) -> Listing:
+    unreadable: dict[str, str] = {}
+    return Listing.of(sorted(_walk(folder, unreadable)), unreadable)
+
+
+def _walk(folder: Path, unreadable: dict[str, str]) -> Iterator[str]:
+    entered = {file_identity(os.fspath(folder))}
+
+    def note(error: OSError) -> None:
+        unreadable[str(error.filename)] = f"the folder cannot be read: {reason_of(error)}"
+
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        # A symlink can lead back up; entering each real folder once also ends such a loop.
+        folders[:] = [name for name in sorted(folders) if _enters(Path(parent) / name, entered)]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield os.fspath(Path(parent) / name)
+
+
+def _enters(folder: Path, entered: set[Identity]) -> bool:
+    identity = file_identity(os.fspath(folder))
+    if folder.name.startswith(".") or identity in entered:
+        return False
+    entered.add(identity)
+    return True
