@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.reference import paper
 
 from fiftyone_isoclip.projector import WHOLE, Band, Head, Spectrum
+from tests.reference import paper
 
 IMAGE_FEATURES, TEXT_FEATURES = 40, 28
 

@@ -77,7 +77,7 @@ def test_rows_without_a_direction_are_named(bad):
     image_map, _ = a_spectrum([3.0, 2.0, 1.0]).rewrite(WHOLE)
     rows = rng.normal(size=(5, 64))
     rows[3] = bad
-    with pytest.raises(VectorError, match="1 of 5 rows .* row 3"):
+    with pytest.raises(VectorError, match=r"1 of 5 rows .* row 3"):
         image_map(rows)
 
 
