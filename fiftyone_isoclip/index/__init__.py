@@ -1,0 +1,29 @@
+"""Vectors: neighbours, exact pairs, groups, clusters and files on disk. Knows nothing of images."""
+
+from __future__ import annotations
+
+from fiftyone_isoclip.index.clusters import DENSITY_LIMIT, Clusters, cluster
+from fiftyone_isoclip.index.duplicates import (
+    DEFAULT_SIMILARITY,
+    DuplicateGroup,
+    group_duplicates,
+)
+from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors
+from fiftyone_isoclip.index.pairs import PAIR_LIMIT, Pairs
+from fiftyone_isoclip.index.store import StoredVectors, read_store, write_store
+
+__all__ = [
+    "DEFAULT_SIMILARITY",
+    "DENSITY_LIMIT",
+    "PAIR_LIMIT",
+    "Clusters",
+    "CosineIndex",
+    "DuplicateGroup",
+    "Neighbors",
+    "Pairs",
+    "StoredVectors",
+    "cluster",
+    "group_duplicates",
+    "read_store",
+    "write_store",
+]

@@ -1,0 +1,115 @@
+"""Spherical k-means: rows divided by the direction they are closest to, and how many directions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from fiftyone_isoclip.index.vectors import Float32s, Rows, row_blocks
+
+_STARTS = 3
+_ROUNDS = 25
+_TRAINING_ROWS = 20_000
+_TRAINING_ROWS_A_CENTROID = 256
+_CHOOSING_ROWS = 2_000
+_LARGEST_CHOICE = 256
+
+
+def kmeans_labels(units: Float32s, count: int, seed: int, *, starts: int = _STARTS) -> Rows:
+    """Divide unit rows among `count` centroids by cosine: (n, d) -> (n,) labels, some unused.
+
+    Each start is seeded by k-means++ (faiss's own choice of random rows finds worse clusters) and
+    refined by faiss; the one whose rows lie closest to their centroids wins.
+    """
+    rng = np.random.default_rng(seed)
+    size = min(len(units), max(_TRAINING_ROWS, _TRAINING_ROWS_A_CENTROID * count))
+    training = units[np.sort(rng.choice(len(units), size=size, replace=False))]
+    fits = [_fit(training, count, int(rng.integers(2**31 - 1))) for _ in range(starts)]
+    centroids = max(fits, key=lambda centroids: float(_closest(training, centroids)[1].sum()))
+    return _closest(units, centroids)[0]
+
+
+def choose_count(units: Float32s, seed: int) -> int:
+    """Choose how many clusters describe the rows best, by silhouette on a sample of 2,000.
+
+    Tried are 2 to 12, then 16, 23, 32, ... (steps of the square root of 2) up to 2 sqrt(n), 256 at
+    most: a finer choice changes little. One cluster is the answer when none of them is better than
+    chance (silhouette 0).
+    """
+    rng = np.random.default_rng(seed)
+    size = min(len(units), _CHOOSING_ROWS)
+    sample = units[np.sort(rng.choice(len(units), size=size, replace=False))]
+    largest = min(_LARGEST_CHOICE, size - 1, int(2 * np.sqrt(len(units))))
+    counts = [*range(2, 13), *(round(2 ** (step / 2)) for step in range(8, 17))]
+    best, chosen = 0.0, 1
+    for count in (count for count in counts if count <= largest):
+        labels = kmeans_labels(sample, count, seed, starts=1)
+        score = silhouette(sample, labels)
+        if score is not None and score > best:
+            best, chosen = score, count
+    return chosen
+
+
+def silhouette(units: Float32s, labels: Rows) -> float | None:
+    """Score labels in [-1, 1] by cosine: how much closer rows are to their own cluster.
+
+    Noise (label -1) is left out; None where the score is not defined (fewer than 2 clusters, or
+    only clusters of one row). More than 2,000 rows are sampled.
+    """
+    from sklearn.metrics import silhouette_score
+
+    rows = np.flatnonzero(labels >= 0)
+    if len(rows) > _CHOOSING_ROWS:
+        rows = np.random.default_rng(0).choice(rows, size=_CHOOSING_ROWS, replace=False)
+    if not 2 <= len(np.unique(labels[rows])) < len(rows):
+        return None
+    gaps = np.maximum(1.0 - units[rows].astype(np.float64) @ units[rows].T, 0.0)
+    np.fill_diagonal(gaps, 0.0)
+    return float(silhouette_score(gaps, labels[rows], metric="precomputed"))
+
+
+def _fit(training: Float32s, count: int, seed: int) -> Float32s:
+    # Imported here: scikit-learn and faiss take longer to load than most searches to run.
+    import faiss
+    from sklearn.cluster import kmeans_plusplus
+
+    seeds, _ = kmeans_plusplus(training, count, random_state=seed)
+    with _faiss_threads():
+        kmeans = faiss.Kmeans(
+            training.shape[1],
+            count,
+            niter=_ROUNDS,
+            seed=seed,
+            spherical=True,
+            min_points_per_centroid=1,
+            max_points_per_centroid=len(training),
+        )
+        kmeans.train(training, init_centroids=seeds)
+    return np.asarray(kmeans.centroids, dtype=np.float32)
+
+
+def _closest(units: Float32s, centroids: Float32s) -> tuple[Rows, Float32s]:
+    labels = np.empty(len(units), dtype=np.int64)
+    scores = np.empty(len(units), dtype=np.float32)
+    for block in row_blocks(*units.shape):
+        products = units[block] @ centroids.T
+        labels[block] = np.argmax(products, axis=1)
+        scores[block] = np.max(products, axis=1)
+    return labels, scores
+
+
+@contextmanager
+def _faiss_threads() -> Iterator[None]:
+    """Give faiss the processors this process may use, and put its setting back afterwards."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else before
+    faiss.omp_set_num_threads(min(before, usable))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
