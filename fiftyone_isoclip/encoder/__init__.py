@@ -1,0 +1,20 @@
+"""open_clip's models: where their final maps are, pixels, and batches on the device."""
+
+from fiftyone_isoclip.encoder.batches import Batch, embed_images
+from fiftyone_isoclip.encoder.checkpoints import Checkpoint, find_checkpoint, list_checkpoints
+from fiftyone_isoclip.encoder.clip import Clip, load_clip
+from fiftyone_isoclip.encoder.heads import HeadLocation
+from fiftyone_isoclip.encoder.images import Box, read_image
+
+__all__ = [
+    "Batch",
+    "Box",
+    "Checkpoint",
+    "Clip",
+    "HeadLocation",
+    "embed_images",
+    "find_checkpoint",
+    "list_checkpoints",
+    "load_clip",
+    "read_image",
+]
