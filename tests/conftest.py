@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mongod import Mongod, find_mongod, free_port
+from fiftyone_isoclip.installation import bundled_mongod, mongod_version
+from tests.mongod import Mongod, free_port
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -33,10 +34,10 @@ def _isolate() -> None:
     atexit.register(shutil.rmtree, world, ignore_errors=True)
     places = {
         "FIFTYONE_DATABASE_DIR": world / "database",
+        "FIFTYONE_PLUGINS_DIR": world / "plugins",
         "FIFTYONE_CONFIG_PATH": world / "config.json",
         "FIFTYONE_APP_CONFIG_PATH": world / "app_config.json",
         "FIFTYONE_BRAIN_CONFIG_PATH": world / "brain_config.json",
-        "FIFTYONE_PLUGINS_DIR": world / "plugins",
         "FIFTYONE_MODEL_ZOO_DIR": world / "models",
         "FIFTYONE_DATASET_ZOO_DIR": world / "datasets",
         "FIFTYONE_DEFAULT_DATASET_DIR": world / "datasets",
@@ -48,8 +49,8 @@ def _isolate() -> None:
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "1"
     os.environ["FIFTYONE_SHOW_PROGRESS_BARS"] = "0"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    binary = find_mongod()
-    if "FIFTYONE_DATABASE_URI" not in os.environ and binary is not None:
+    binary = bundled_mongod()
+    if "FIFTYONE_DATABASE_URI" not in os.environ and mongod_version(binary):
         mongod = Mongod(binary, world / "database")
         # Registered before FiftyOne registers its own farewell, hence runs after it.
         atexit.register(mongod.remove)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -57,14 +56,3 @@ class Mongod:
         """Stop it and delete its folder."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def find_mongod() -> Path | None:
-    """The binary FiftyOne would start, found without importing FiftyOne (which would start it)."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("fiftyone")
-    if spec is None or spec.origin is None:
-        return None
-    binary = Path(spec.origin).parent / "db" / "bin" / "mongod"
-    return binary if os.access(binary, os.X_OK) else None

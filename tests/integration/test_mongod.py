@@ -1,4 +1,4 @@
-"""The database of the test run: FiftyOne's own binary, in the run's own folder, and gone after it."""
+"""The test run's database: FiftyOne's own binary, a folder of its own, nothing left behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import fiftyone as fo
 import pymongo
 import pytest
 
-from fiftyone_isoclip.doctor import bundled_mongod, mongod_version
+from fiftyone_isoclip.installation import bundled_mongod, mongod_version
 from tests.mongod import Mongod
 
 

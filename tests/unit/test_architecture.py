@@ -1,0 +1,113 @@
+"""The diagram of the house: which folder may know what. Imports point down only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "fiftyone_isoclip"
+HEAVY = {"PIL", "faiss", "fiftyone", "open_clip", "scipy", "sklearn", "torch", "torchvision"}
+VECTORS = {"faiss", "scipy", "sklearn"}
+PIXELS = {"PIL", "open_clip", "torch", "torchvision"}
+
+FLOORS_AND_DOORS = {
+    "projector",
+    "encoder",
+    "index",
+    "files",
+    "dataset",
+    "demo",
+    "doctor",
+    "install",
+}
+
+# Floor -> (what of this package it may import, heavy packages that it may import); errors are free.
+FLOORS: dict[str, tuple[set[str], set[str]]] = {
+    "projector": (set(), set()),
+    "encoder": ({"projector"}, PIXELS),
+    "index": (set(), VECTORS),
+    "files": ({"projector", "encoder", "index"}, {"PIL", "scipy"}),
+    "dataset": ({"projector", "encoder", "index", "files"}, HEAVY - {"open_clip"}),
+    "app": ({"projector", "dataset"}, {"fiftyone"}),
+    "demo": ({"projector", "encoder", "index", "files", "dataset"}, HEAVY),
+    "cli": (FLOORS_AND_DOORS, HEAVY),
+    # Drawn with numpy and Pillow alone, so that a picture depends on nothing that is tested by it.
+    "demo/scenes": ({"demo"}, {"PIL"}),
+    "demo/copies": ({"demo"}, {"PIL"}),
+    "demo/photographs": ({"demo"}, {"PIL"}),
+}
+
+
+def offences(floor: str, source: str) -> list[str]:
+    """What a module on that floor imports and may not."""
+    below, heavy = FLOORS[floor]
+    home = floor.split("/")[0]
+    found = []
+    for name in imported(ast.parse(source)):
+        top, _, rest = name.partition(".")
+        part = rest.split(".")[0]
+        if top == PACKAGE and part not in below | {home, "errors", "__version__"}:
+            found.append(name)
+        if top in HEAVY - heavy:
+            found.append(name)
+    return found
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """Every module an `import` or `from` names, wherever it stands; type checking aside."""
+    names = []
+    for node in tree.body if isinstance(tree, ast.Module) else ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "write imports in full: the floor must be readable"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            names += imported(node)
+    return names
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Each module with the most particular floor it stands on."""
+    root = Path(__file__).parents[2] / PACKAGE
+    found = []
+    for path in sorted(root.glob("*/**/*.py")):
+        folder, stem = path.relative_to(root).parts[0], path.stem
+        floor = f"{folder}/{stem}" if f"{folder}/{stem}" in FLOORS else folder
+        found.append((floor, path))
+    return found
+
+
+@pytest.mark.parametrize(("floor", "path"), modules(), ids=lambda x: getattr(x, "stem", x))
+def test_imports_point_down_only(floor: str, path: Path) -> None:
+    assert floor in FLOORS, f"give {floor} a floor in this table"
+    assert offences(floor, path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("floor", "source", "offence"),
+    [
+        ("projector", "import torch", "torch"),
+        ("index", "def late():\n    from PIL import Image", "PIL.Image"),
+        ("encoder", "from fiftyone_isoclip import index", "fiftyone_isoclip.index"),
+        ("files", "import fiftyone as fo", "fiftyone"),
+        (
+            "app",
+            "from fiftyone_isoclip.index import CosineIndex",
+            "fiftyone_isoclip.index.CosineIndex",
+        ),
+        ("app", "from fiftyone_isoclip.files.hash import md5", "fiftyone_isoclip.files.hash.md5"),
+        ("demo/scenes", "import torch.nn", "torch.nn"),
+    ],
+)
+def test_the_table_can_bark(floor: str, source: str, offence: str) -> None:
+    assert offences(floor, source) == [offence]
+
+
+def test_the_table_lets_through_what_it_allows() -> None:
+    source = "import numpy\nfrom fiftyone_isoclip.errors import BandError\nimport faiss"
+    assert offences("index", source) == []
+    typing_only = "if TYPE_CHECKING:\n    import torch"
+    assert offences("projector", typing_only) == []
