@@ -25,7 +25,7 @@ def loaded_by(module: str) -> set[str]:
         ("fiftyone_isoclip", set()),
         ("fiftyone_isoclip.errors", set()),
         ("fiftyone_isoclip.doctor", set()),
-        ("fiftyone_isoclip.cli", set()),
+        ("fiftyone_isoclip.cli", {"numpy", "PIL", "faiss", "scipy", "sklearn"}),
         ("fiftyone_isoclip.projector", {"numpy"}),
         ("fiftyone_isoclip.index", {"numpy", "faiss", "scipy", "sklearn"}),
         ("fiftyone_isoclip.files", {"numpy"}),
