@@ -74,7 +74,7 @@ def take_head(model: nn.Module, location: HeadLocation) -> Head | None:
     if isinstance(found, nn.Parameter):
         setattr(owner, name, None)
         return Head(_numbers(found).T.copy())
-    setattr(owner, name, _unit_layer(found) if location.kind == "functional" else nn.Identity())
+    setattr(owner, name, _stand_in(found, location))
     return Head(_numbers(found.weight), None if found.bias is None else _numbers(found.bias))
 
 
@@ -121,8 +121,12 @@ def _text_is_unprojected(model: nn.Module) -> bool:
     return hasattr(tower, "text_projection") and tower.text_projection is None
 
 
-def _unit_layer(layer: nn.Linear) -> nn.Linear:
-    """A layer that changes nothing, to stand where a functional attention reads its numbers."""
+def _stand_in(layer: nn.Linear, location: HeadLocation) -> nn.Module | None:
+    """What changes nothing in a layer's place, in the form its reader accepts."""
+    if location.path.endswith("text_projection"):
+        return None
+    if location.kind == "linear":
+        return nn.Identity()
     unit = nn.Linear(layer.in_features, layer.in_features, device=layer.weight.device)
     with torch.no_grad():
         unit.weight.copy_(torch.eye(layer.in_features))
