@@ -1,0 +1,35 @@
+"""FiftyOne samples: the zoo model, stored embeddings, the Brain backend, fields, views and runs.
+
+Names are loaded on first use: registering with FiftyOne must not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "FaissSimilarityConfig": "similarity",
+    "FaissSimilarityIndex": "similarity",
+    "IsoClipModel": "model",
+    "build_similarity": "similarity_runs",
+    "embed": "embeddings",
+    "find_clusters": "clusters",
+    "find_duplicates": "duplicates",
+    "find_similar": "search",
+    "load_model": "model",
+    "register": "zoo",
+    "upgrade": "upgrade",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

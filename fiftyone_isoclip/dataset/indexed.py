@@ -1,0 +1,259 @@
+"""What a similarity index holds: vectors with the ids they belong to, read, saved and changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.labels as fol
+import fiftyone.core.utils as fou
+import numpy as np
+import numpy.typing as npt
+
+from fiftyone_isoclip.errors import DatasetError, VectorError
+from fiftyone_isoclip.index import CosineIndex
+from fiftyone_isoclip.projector import Band, EmbeddingMap
+
+logger = logging.getLogger(__name__)
+
+Ids = npt.NDArray[np.str_]
+Rows = npt.NDArray[np.int64]
+
+_NO_IDS: Ids = np.array([], dtype="<U24")
+_NAMED_IDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Indexed:
+    """Vectors by sample, or by label; never changed, only replaced, so that threads may search.
+
+    Shapes: `source` holds the vectors as they were given, (n, r) or (n, k); `sample_ids` and
+    `label_ids` are (n,), the latter None unless the vectors are of patches. With an
+    `embedding_map` the vectors are plain CLIP embeddings and images are searched through it.
+    """
+
+    sample_ids: Ids
+    label_ids: Ids | None
+    source: CosineIndex
+    embedding_map: EmbeddingMap | None = None
+
+    @classmethod
+    def empty(cls, *, patches: bool) -> Indexed:
+        """Nothing yet."""
+        return cls(_NO_IDS, _NO_IDS if patches else None, CosineIndex(np.empty((0, 0))))
+
+    @classmethod
+    def of(
+        cls, vectors: Any, sample_ids: Iterable[str], label_ids: Iterable[str] | None
+    ) -> Indexed:
+        """Take vectors in; those without direction stay out, counted and named in a warning.
+
+        Raises:
+            VectorError: if the vectors have different dims, or are no numbers.
+        """
+        samples = np.array(list(sample_ids), dtype="<U24")
+        labels = None if label_ids is None else np.array(list(label_ids), dtype="<U24")
+        table = _table(vectors)
+        if len(table) == 0:
+            return cls.empty(patches=labels is not None)
+        fit = np.isfinite(table).all(axis=1) & table.any(axis=1)
+        if not fit.all():
+            unfit = (samples if labels is None else labels)[~fit]
+            logger.warning(
+                "%d of %d vectors are NaN, infinite or zero and stay out of the index: %s%s",
+                len(unfit),
+                len(fit),
+                ", ".join(unfit[:_NAMED_IDS]),
+                " ..." if len(unfit) > _NAMED_IDS else "",
+            )
+            samples, table = samples[fit], table[fit]
+            labels = None if labels is None else labels[fit]
+        return cls(samples, labels, CosineIndex(table))
+
+    @property
+    def ids(self) -> Ids:
+        """The ids of labels if the vectors are of patches, else of samples."""
+        return self.sample_ids if self.label_ids is None else self.label_ids
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each id."""
+        return {id_: row for row, id_ in enumerate(self.ids.tolist())}
+
+    @cached_property
+    def images(self) -> CosineIndex:
+        """What image queries are compared with."""
+        if self.embedding_map is None or self.source.n == 0:
+            return self.source
+        return CosineIndex(self.embedding_map(self.source.vectors))
+
+    def keep(self, rows: npt.ArrayLike) -> Indexed:
+        """Only these rows, as a mask or as positions."""
+        labels = None if self.label_ids is None else self.label_ids[rows]
+        return replace(
+            self,
+            sample_ids=self.sample_ids[rows],
+            label_ids=labels,
+            source=CosineIndex(self.source.vectors[rows]),
+        )
+
+    def put(self, new: Indexed) -> Indexed:
+        """These rows with others added, or set in their place.
+
+        Raises:
+            VectorError: if the new vectors have another dim.
+        """
+        if new.source.n == 0:
+            return self
+        if self.source.n and new.source.dim != self.source.dim:
+            raise VectorError(
+                f"the index holds vectors of dim {self.source.dim} and was given some of dim "
+                f"{new.source.dim}; make them with the same checkpoint, both plain or both IsoCLIP"
+            )
+        kept = self.keep(~np.isin(self.ids, new.ids)) if self.source.n else self
+        # An id keeps its place nowhere in FiftyOne's contract: what is replaced moves to the end.
+        tables = [part.source.vectors for part in (kept, new) if part.source.n]
+        return replace(
+            self,
+            sample_ids=np.concatenate([kept.sample_ids, new.sample_ids]),
+            label_ids=None
+            if kept.label_ids is None or new.label_ids is None
+            else np.concatenate([kept.label_ids, new.label_ids]),
+            source=CosineIndex(np.concatenate(tables)),
+        )
+
+    def saved(self, *, with_vectors: bool) -> dict[str, Any]:
+        """As JSON, to be read by `restored`."""
+        found: dict[str, Any] = {"map": None, "vectors": None}
+        if self.embedding_map is not None:
+            found["map"] = {
+                "matrix": fou.serialize_numpy_array(self.embedding_map.matrix, ascii=True),
+                "basis": fou.serialize_numpy_array(self.embedding_map.basis, ascii=True),
+                "band": str(self.embedding_map.band),
+                "condition": self.embedding_map.condition,
+            }
+        if with_vectors:
+            found["vectors"] = fou.serialize_numpy_array(self.source.vectors, ascii=True)
+            found["sample_ids"] = self.sample_ids.tolist()
+            found["label_ids"] = None if self.label_ids is None else self.label_ids.tolist()
+        return found
+
+
+def restored_map(saved: dict[str, Any]) -> EmbeddingMap | None:
+    """The map that `Indexed.saved` wrote, if there was one."""
+    found = saved["map"]
+    if found is None:
+        return None
+    return EmbeddingMap(
+        fou.deserialize_numpy_array(found["matrix"], ascii=True),
+        fou.deserialize_numpy_array(found["basis"], ascii=True),
+        Band.parse(found["band"]),
+        found["condition"],
+    )
+
+
+def restored_vectors(saved: dict[str, Any]) -> Indexed | None:
+    """The vectors that `Indexed.saved` wrote, if it did."""
+    if saved["vectors"] is None:
+        return None
+    vectors = fou.deserialize_numpy_array(saved["vectors"], ascii=True)
+    return Indexed.of(vectors, saved["sample_ids"], saved["label_ids"])
+
+
+def whole_collection(dataset: fo.Dataset) -> Any:
+    """All samples of a dataset, those of every slice if it is grouped."""
+    if dataset.media_type == "group":
+        return dataset.select_group_slices(_allow_mixed=True)
+    return dataset
+
+
+def embedding_path(dataset: fo.Dataset, field: str, patches_field: str | None) -> str:
+    """The full path of an embeddings field, which for patches is an attribute of the labels."""
+    if patches_field is None:
+        return field
+    path: str = dataset._get_label_field_path(patches_field, field)[1]
+    return path
+
+
+def existing_ids(
+    dataset: fo.Dataset, patches_field: str | None, among: Sequence[str] | None = None
+) -> set[str]:
+    """The ids of the samples, or of the labels of a patches field, that are there now.
+
+    Args:
+        dataset: where to look.
+        patches_field: the field of the labels; None asks for samples.
+        among: only look at these samples.
+    """
+    samples = whole_collection(dataset)
+    if among is not None:
+        samples = samples.select(among)
+    path = "id" if patches_field is None else embedding_path(dataset, "id", patches_field)
+    return set(samples.values(path, unwind=True))
+
+
+def read_field(dataset: fo.Dataset, field: str, patches_field: str | None) -> Indexed:
+    """The vectors of a field, in the dataset's order; samples without one are left out.
+
+    Raises:
+        DatasetError: if the field holds something else than vectors.
+        VectorError: if its vectors have different dims.
+    """
+    path = embedding_path(dataset, field, patches_field)
+    kind = dataset.get_field(path)
+    if kind is None and not (patches_field and dataset.has_field(patches_field)):
+        return Indexed.empty(patches=patches_field is not None)
+    if kind is not None and not isinstance(kind, (fo.VectorField, fo.ListField)):
+        raise DatasetError(
+            f"field {path!r} is a {type(kind).__name__}, a VectorField is needed; "
+            "name the field that holds embeddings"
+        )
+    samples = whole_collection(dataset)
+    vector = fo.VectorField() if kind is None else None
+    if patches_field is None:
+        sample_ids, vectors = samples.values(["id", path])
+        label_ids = None
+    else:
+        sample_ids, label_ids, vectors = _read_labels(samples, path, patches_field, vector)
+    has = [row for row, value in enumerate(vectors) if value is not None]
+    return Indexed.of(
+        [vectors[row] for row in has],
+        [sample_ids[row] for row in has],
+        None if label_ids is None else [label_ids[row] for row in has],
+    )
+
+
+def _read_labels(
+    samples: Any, path: str, patches_field: str, vector: fo.VectorField | None
+) -> tuple[list[str], list[str], list[Any]]:
+    kind, id_path = samples._get_label_field_path(patches_field, "id")
+    sample_ids, label_ids = samples.values(["id", id_path])
+    vectors = samples.values(path, _field=vector)
+    if not issubclass(kind, fol._LABEL_LIST_FIELDS):
+        has = [row for row, id_ in enumerate(label_ids) if id_ is not None]
+        return ([column[row] for row in has] for column in (sample_ids, label_ids, vectors))  # type: ignore[return-value]
+    rows = [
+        (sample, label, vector)
+        for sample, labels, found in zip(sample_ids, label_ids, vectors, strict=True)
+        for label, vector in zip(labels or (), found or (), strict=True)
+    ]
+    return tuple(map(list, zip(*rows, strict=True))) if rows else ([], [], [])  # type: ignore[return-value]
+
+
+def _table(vectors: Any) -> npt.NDArray[np.floating[Any]]:
+    """Vectors as (n, d), never as objects."""
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+        return vectors
+    rows = [np.asarray(vector).ravel() for vector in vectors]
+    dims, counts = np.unique([row.size for row in rows], return_counts=True)
+    if len(dims) > 1:
+        found = ", ".join(f"{n} of dim {dim}" for dim, n in zip(dims, counts, strict=True))
+        raise VectorError(
+            f"vectors of one index must have one dim, found {found}; embed all of them anew "
+            "with one checkpoint"
+        )
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32)

@@ -1,0 +1,79 @@
+"""The `faiss` similarity backend of FiftyOne's Brain: its configuration and its factory.
+
+Beware: both classes must stay in this module, whose path must contain "similarity"; FiftyOne
+stores the path with every run and the App sorts runs by it. Loading a stored run imports this
+module and nothing else, which is why it registers the zoo: text and uploaded images then find
+their model in any session.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fiftyone.brain.similarity import Similarity, SimilarityConfig
+
+from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
+from fiftyone_isoclip.dataset.zoo import BACKEND, register
+
+__all__ = ["FaissSimilarity", "FaissSimilarityConfig", "FaissSimilarityIndex"]
+
+
+class FaissSimilarityConfig(SimilarityConfig):  # type: ignore[misc]
+    """What a run of the backend remembers.
+
+    Args:
+        embeddings_field: the field the vectors are read from; None keeps them with the run.
+        checkpoint: the checkpoint that made the vectors, if known.
+        band: the band images are searched with, as "TOP/BOTTOM", if known.
+        fingerprint: of the weights that made the vectors, if known.
+        **kwargs: see FiftyOne's `SimilarityConfig`.
+    """
+
+    def __init__(
+        self,
+        embeddings_field: str | None = None,
+        checkpoint: str | None = None,
+        band: str | None = None,
+        fingerprint: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(embeddings_field=embeddings_field, **kwargs)
+        self.checkpoint = checkpoint
+        self.band = band
+        self.fingerprint = fingerprint
+
+    @property
+    def method(self) -> str:
+        """The backend's name."""
+        return BACKEND
+
+    @property
+    def metric(self) -> str:
+        """Distances are 1 - cosine, never centred: 0 for copies, 1 for unrelated vectors."""
+        return "cosine"
+
+    @property
+    def max_k(self) -> None:
+        """No limit: `k=None` sorts everything."""
+        return None
+
+    @property
+    def supports_least_similarity(self) -> bool:
+        """True: `reverse=True` finds the least similar."""
+        return True
+
+    @property
+    def supported_aggregations(self) -> tuple[str, ...]:
+        """Several queries are averaged."""
+        return ("mean",)
+
+
+class FaissSimilarity(Similarity):  # type: ignore[misc]
+    """Makes indexes of this backend."""
+
+    def initialize(self, samples: Any, brain_key: str | None) -> FaissSimilarityIndex:
+        """An index of the samples, with the vectors that their field holds already."""
+        return FaissSimilarityIndex(samples, self.config, brain_key, backend=self)
+
+
+register()

@@ -1,0 +1,49 @@
+"""Which map the images of an index are searched through, if any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fiftyone_isoclip.dataset.fields import Origin
+from fiftyone_isoclip.errors import DatasetError, VectorError
+from fiftyone_isoclip.projector import EmbeddingMap
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.dataset.model import IsoClipModel
+
+
+def choose_map(
+    model: IsoClipModel, dim: int, origin: Origin | None, field: str | None
+) -> EmbeddingMap | None:
+    """The model's map if the vectors are plain embeddings, None if they are IsoCLIP's already.
+
+    Args:
+        model: what the index is to be searched with.
+        dim: of the vectors.
+        origin: what made them, if their field tells; without it their dim decides.
+        field: where they are, for the errors.
+
+    Raises:
+        DatasetError: if other weights made them, or IsoCLIP of another band.
+        VectorError: if the model makes no vectors of this dim.
+    """
+    found, searches_plain = model.embedding_map, model.config.plain
+    if origin is not None and origin.fingerprint != model.clip.fingerprint:
+        raise DatasetError(
+            f"field {field!r} holds {origin}, and the index is to be searched with "
+            f"{model.clip.checkpoint.name} ({model.clip.fingerprint[:12]}); "
+            "build it with the checkpoint that made the field, or embed again"
+        )
+    if origin is not None and origin.band not in (None, str(model.band)):
+        raise DatasetError(
+            f"field {field!r} holds {origin}, and the model has band {model.band}; "
+            "use a field of plain embeddings, which serves every band"
+        )
+    is_plain = dim != found.dim if origin is None else origin.band is None
+    if dim != (found.plain_dim if is_plain or searches_plain else found.dim):
+        raise VectorError(
+            f"vectors of dim {dim} were given to an index of {model.clip.checkpoint.name}, "
+            f"which makes plain embeddings of dim {found.plain_dim} and IsoCLIP embeddings of "
+            f"dim {found.dim} (band {found.band}); embed with this checkpoint"
+        )
+    return found if is_plain and not searches_plain else None

@@ -1,0 +1,322 @@
+"""The rows of a similarity index: read from a field or kept with the run, changed and saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import fiftyone.brain.internal.core.utils as fbu
+import numpy as np
+from fiftyone.brain.similarity import SimilarityIndex
+
+from fiftyone_isoclip.dataset.fields import Origin, read_origin
+from fiftyone_isoclip.dataset.indexed import (
+    Ids,
+    Indexed,
+    Rows,
+    embedding_path,
+    existing_ids,
+    read_field,
+    restored_map,
+    restored_vectors,
+)
+from fiftyone_isoclip.dataset.similarity_map import choose_map
+from fiftyone_isoclip.dataset.zoo import register
+from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.projector import WHOLE
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.dataset.model import IsoClipModel
+    from fiftyone_isoclip.projector import EmbeddingMap
+
+logger = logging.getLogger(__name__)
+
+
+_NAMED_IDS = 5
+
+
+class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
+    """The half of an index that holds the rows; `FaissSimilarityIndex` adds the answers."""
+
+    def __init__(
+        self,
+        samples: Any,
+        config: Any,
+        brain_key: str | None,
+        *,
+        indexed: Indexed | None = None,
+        backend: Any = None,
+    ) -> None:
+        self._dataset = samples._root_dataset
+        self._is_settled = indexed is not None
+        SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
+        self._indexed = self._read() if indexed is None else indexed
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the vectors are kept with the run (True) or read from a field (False)."""
+        return self.config.embeddings_field is None
+
+    @property
+    def sample_ids(self) -> Ids:
+        """(n,) the sample of each vector."""
+        return self._indexed.sample_ids
+
+    @property
+    def label_ids(self) -> Ids | None:
+        """(n,) the label of each vector, None unless they are of patches."""
+        return self._indexed.label_ids
+
+    @property
+    def total_index_size(self) -> int:
+        """How many vectors there are, whatever the view."""
+        return self._indexed.source.n
+
+    def get_model(self) -> Any:
+        """The model of the run; its zoo name is registered first."""
+        register()
+        return super().get_model()
+
+    def add_to_index(
+        self,
+        embeddings: Any,
+        sample_ids: Sequence[str],
+        label_ids: Sequence[str] | None = None,
+        overwrite: bool = True,
+        allow_existing: bool = True,
+        warn_existing: bool = False,
+        reload: bool = True,
+    ) -> None:
+        """Add vectors, (n, d), also to the field they are read from if there is one.
+
+        Those without direction (NaN, infinite, zero) stay out, counted and named in a warning.
+
+        Raises:
+            VectorError: if they do not fit those of the index or of its checkpoint.
+            DatasetError: if ids are in the index already and that is not allowed.
+        """
+        new = Indexed.of(embeddings, sample_ids, label_ids)
+        if not overwrite:
+            new = self._only_absent(new, allow_existing, warn_existing)
+        if new.source.n == 0:
+            return
+        indexed = self._settled(self._indexed.put(new))
+        if not self.is_external:
+            ids = sample_ids if label_ids is None else label_ids
+            given = dict(zip(map(str, ids), embeddings, strict=True))
+            fbu.add_embeddings(
+                self._dataset,
+                [np.asarray(given[id_]) for id_ in new.ids.tolist()],
+                new.sample_ids.tolist(),
+                None if new.label_ids is None else new.label_ids.tolist(),
+                self.config.embeddings_field,
+                patches_field=self.config.patches_field,
+            )
+        self._replace(indexed, reload)
+
+    def remove_from_index(
+        self,
+        sample_ids: Sequence[str] | None = None,
+        label_ids: Sequence[str] | None = None,
+        allow_missing: bool = True,
+        warn_missing: bool = False,
+        reload: bool = True,
+    ) -> None:
+        """Remove vectors, also from the field they are read from: a field *is* its index.
+
+        Raises:
+            DatasetError: if ids are not in the index and that is not allowed.
+        """
+        indexed = self._indexed
+        gone = np.zeros(indexed.source.n, np.bool_)
+        for asked, known in ((sample_ids, indexed.sample_ids), (label_ids, indexed.label_ids)):
+            if asked is not None and known is not None:
+                self._check_missing(asked, known, allow_missing, warn_missing)
+                gone |= np.isin(known, list(asked))
+        if not gone.any():
+            return
+        if not self.is_external:
+            patches = indexed.label_ids is not None
+            fbu.remove_embeddings(
+                self._dataset,
+                self.config.embeddings_field,
+                sample_ids=None if patches else indexed.ids[gone].tolist(),
+                label_ids=indexed.ids[gone].tolist() if patches else None,
+                patches_field=self.config.patches_field,
+            )
+        self._replace(indexed.keep(~gone), reload)
+
+    def get_embeddings(
+        self,
+        sample_ids: Any = None,
+        label_ids: Any = None,
+        allow_missing: bool = True,
+        warn_missing: bool = False,
+    ) -> tuple[Any, Ids, Ids | None]:
+        """The unit rows that image queries are compared with, (n, k), and their ids.
+
+        For a sample of an index of patches these are all its patches.
+
+        Raises:
+            DatasetError: if ids are not in the index and that is not allowed.
+        """
+        indexed = self._ready()
+        asked, known = label_ids, indexed.label_ids
+        if label_ids is None:
+            asked, known = sample_ids, indexed.sample_ids
+        rows = np.arange(indexed.source.n)
+        if asked is not None:
+            if known is None:
+                raise DatasetError("labels were asked for; this index is of whole images")
+            asked = [str(id_) for id_ in np.atleast_1d(asked)]
+            self._check_missing(asked, known, allow_missing, warn_missing)
+            if known is indexed.ids:
+                rows = np.array([indexed.row_of[i] for i in asked if i in indexed.row_of], int)
+            else:
+                rows = np.flatnonzero(np.isin(known, asked))
+        labels = None if indexed.label_ids is None else indexed.label_ids[rows]
+        return indexed.images.vectors[rows], indexed.sample_ids[rows], labels
+
+    def compute_embeddings(self, samples: Any, model: Any = None, **kwargs: Any) -> Any:
+        """As FiftyOne's, with the run's model giving what this index holds: plain or IsoCLIP."""
+        if model is None and self._ready().embedding_map is not None:
+            isoclip = self._isoclip_model()
+            model = None if isoclip is None else isoclip.as_plain()
+        return super().compute_embeddings(samples, model=model, **kwargs)
+
+    def reload(self) -> None:
+        """Read the field again, if the vectors come from one, and look at the view anew."""
+        if not self.is_external:
+            self._is_settled = False
+            self._indexed = self._read()
+        super().reload()
+
+    def cleanup(self) -> None:
+        """Nothing: a run's vectors are deleted with it, a field's belong to the dataset."""
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """What FiftyOne stores of these results."""
+        return self._ready().saved(with_vectors=self.is_external)
+
+    def attributes(self) -> list[str]:
+        """The attributes that FiftyOne stores."""
+        return [*super().attributes(), "saved"]
+
+    @classmethod
+    def _from_dict(
+        cls, d: dict[str, Any], samples: Any, config: Any, brain_key: str
+    ) -> SimilarityRows:
+        saved = d["saved"]
+        indexed = restored_vectors(saved)
+        if indexed is not None:
+            return cls(samples, config, brain_key, indexed=indexed)
+        index = cls(samples, config, brain_key)
+        index._trust(restored_map(saved))
+        return index
+
+    def _read(self) -> Indexed:
+        """The vectors of the field, if the index is of one."""
+        patches_field = self.config.patches_field
+        if self.is_external:
+            return Indexed.empty(patches=patches_field is not None)
+        return read_field(self._dataset, self.config.embeddings_field, patches_field)
+
+    def _ready(self) -> Indexed:
+        """The rows, settled which map images are searched through."""
+        if not self._is_settled:
+            self._indexed = self._settled(self._indexed)
+        return self._indexed
+
+    def _settled(self, indexed: Indexed) -> Indexed:
+        """These rows with the map that images are searched through, checked against the model."""
+        if indexed.source.n == 0:
+            return indexed
+        if not self._is_settled:
+            model = self._isoclip_model()
+            if model is not None:
+                field = self.config.embeddings_field
+                found = choose_map(model, indexed.source.dim, self._origin(), field)
+                indexed = replace(indexed, embedding_map=found)
+                self._remember(model)
+            self._is_settled = True
+        return indexed
+
+    def _remember(self, model: IsoClipModel) -> None:
+        """Write into the run's configuration what the vectors are compared by."""
+        self.config.checkpoint = model.clip.checkpoint.name
+        self.config.fingerprint = model.clip.fingerprint
+        self.config.band = str(WHOLE if model.config.plain else model.band)
+        if self.key is not None:
+            self.save_config()
+
+    def _trust(self, found: EmbeddingMap | None) -> None:
+        """Take over a stored map, unless the field was embedded anew by another model since."""
+        dim = self._indexed.source.dim
+        origin = self._origin()
+        same = origin is None or self.config.fingerprint in (None, origin.fingerprint)
+        if same and dim and (found is None or found.plain_dim == dim):
+            self._indexed = replace(self._indexed, embedding_map=found)
+            self._is_settled = True
+
+    def _origin(self) -> Origin | None:
+        field = self.config.embeddings_field
+        if field is None:
+            return None
+        return read_origin(
+            self._dataset, embedding_path(self._dataset, field, self.config.patches_field)
+        )
+
+    def _isoclip_model(self) -> IsoClipModel | None:
+        """The model of the run, if it has one and it is one of ours."""
+        if self._model is None and self.config.model is None:
+            return None
+        from fiftyone_isoclip.dataset.model import IsoClipModel  # here, because it imports torch
+
+        model = self.get_model()
+        return model if isinstance(model, IsoClipModel) else None
+
+    def _replace(self, indexed: Indexed, look_anew: bool) -> None:
+        self._indexed = indexed
+        if look_anew:
+            SimilarityIndex.reload(self)
+
+    def _forget_gone(self, rows: Rows) -> bool:
+        """Drop what was deleted from the dataset if any of these rows was; whether it was."""
+        indexed = self._indexed
+        patches_field = self.config.patches_field if indexed.label_ids is not None else None
+        samples = np.unique(indexed.sample_ids[rows]).tolist()
+        if existing_ids(self._dataset, patches_field, samples).issuperset(indexed.ids[rows]):
+            return False
+        there = existing_ids(self._dataset, patches_field)
+        self._replace(indexed.keep(np.isin(indexed.ids, list(there))), look_anew=True)
+        return True
+
+    def _only_absent(self, new: Indexed, allow_existing: bool, warn_existing: bool) -> Indexed:
+        known = np.isin(new.ids, self._indexed.ids)
+        if not known.any():
+            return new
+        told = f"{known.sum()} ids are in the index already ({_named(new.ids[known])})"
+        if not allow_existing:
+            raise DatasetError(f"{told}; pass overwrite=True to replace their vectors")
+        if warn_existing:
+            logger.warning("%s and keep their vectors", told)
+        return new.keep(~known)
+
+    def _check_missing(
+        self, asked: Sequence[str], known: Ids, allow_missing: bool, warn_missing: bool
+    ) -> None:
+        missing = np.setdiff1d(list(asked), known)
+        if not missing.size:
+            return
+        told = f"{missing.size} ids are not in the index ({_named(missing)})"
+        if not allow_missing:
+            raise DatasetError(f"{told}; embed them and add them first")
+        if warn_missing:
+            logger.warning("%s", told)
+
+
+def _named(ids: Ids) -> str:
+    return ", ".join(ids[:_NAMED_IDS]) + (" ..." if len(ids) > _NAMED_IDS else "")
