@@ -71,14 +71,15 @@ class Manifest:
             StoreError: if the details are not made of JSON values.
         """
         try:
-            content = asdict(self)
-            record = {"format": FORMAT, "sha256": _checksum(content), "content": content}
-            return json.dumps(record, indent=1).encode("ascii")
+            # What is summed must be what a reader will parse: tuples are lists, keys are text.
+            content = json.loads(json.dumps(asdict(self), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise StoreError(
                 f"The details of a store must be JSON values ({error}); "
-                "give text, numbers, lists and mappings with text keys."
+                "give text, finite numbers, lists and mappings with text keys."
             ) from error
+        record = {"format": FORMAT, "sha256": _checksum(content), "content": content}
+        return json.dumps(record, indent=1).encode("ascii")
 
     @classmethod
     def loads(cls, data: bytes, path: Path) -> Manifest:
@@ -89,8 +90,8 @@ class Manifest:
         """
         try:
             record = json.loads(data)
-            version, content, checksum = record["format"], record["content"], record["sha256"]
-            sound = checksum == _checksum(content)
+            version = record["format"]
+            sound = version != FORMAT or record["sha256"] == _checksum(record["content"])
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is damaged: it is not a manifest. {REMEDY}") from error
         if version != FORMAT:
@@ -99,6 +100,7 @@ class Manifest:
             )
         if not sound:
             raise StoreError(f"{path} is damaged: it does not match its own checksum. {REMEDY}")
+        content = record["content"]
         content["vectors"] = FileRecord(**content["vectors"])
         content["ids"] = FileRecord(**content["ids"])
         return cls(**content)

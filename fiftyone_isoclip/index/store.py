@@ -74,11 +74,14 @@ def write_store(
             table = checked_table(table.astype(np.float32))
     if len(ids) != len(table):
         raise StoreError(f"{len(table)} vectors came with {len(ids)} ids; give one id a vector.")
+    if not all(isinstance(name, str) for name in ids):
+        raise StoreError("Ids must be text; convert them with str.")
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / _LOCK, timeout=0):
-            _replace(place, table, ids, fingerprint=fingerprint, band=band, details=details or {})
+            origin = {"fingerprint": fingerprint, "band": band, "details": dict(details or {})}
+            _replace(place, table, ids, origin)
     except Timeout as error:
         raise StoreError(
             f"Another process is writing to {place}; try again when it has ended "
@@ -122,7 +125,9 @@ def read_store(
     return stored
 
 
-def _replace(place: Path, table: npt.NDArray[Any], ids: Sequence[str], **origin: Any) -> None:
+def _replace(
+    place: Path, table: npt.NDArray[Any], ids: Sequence[str], origin: Mapping[str, Any]
+) -> None:
     token = secrets.token_hex(8)
     names = [f"vectors-{token}.npy", f"ids-{token}.json", f"manifest-{token}.json"]
     try:
