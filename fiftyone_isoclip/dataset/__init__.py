@@ -9,17 +9,27 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "ClusterReport": "clusters",
+    "DuplicateReport": "groups",
+    "EmbedReport": "embeddings",
     "FaissSimilarityConfig": "similarity",
     "FaissSimilarityIndex": "similarity",
     "IsoClipModel": "model",
+    "SavedRun": "runs",
+    "SimilarReport": "search",
+    "UpgradeReport": "upgrades",
     "build_similarity": "similarity_runs",
+    "delete_run": "runs",
     "embed": "embeddings",
     "find_clusters": "clusters",
     "find_duplicates": "duplicates",
     "find_similar": "search",
+    "list_runs": "runs",
+    "load_duplicates": "groups",
     "load_model": "model",
+    "load_run": "runs",
     "register": "zoo",
-    "upgrade": "upgrade",
+    "upgrade": "upgrades",
 }
 
 __all__ = list(_HOMES)

@@ -214,7 +214,7 @@ def load_model(
             {
                 "checkpoint": name,
                 "band": None if band is None else str(band),
-                "device": device,
+                "device": None if device == "auto" else device,  # FiftyOne knows no "auto"
                 "precision": precision,
             }
         )

@@ -1,0 +1,155 @@
+"""Clusters of samples that look alike, written to fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import fiftyone as fo
+import numpy as np
+from fiftyone import ViewField as F
+
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
+from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
+from fiftyone_isoclip.dataset.vectors import Space, open_space
+from fiftyone_isoclip.index import Clusters, cluster
+from fiftyone_isoclip.projector import Band
+
+METHOD = "clusters"
+DEFAULT_KEY = "clusters"
+NOISE = "noise"
+"""The name of what density clustering leaves out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCluster:
+    """One cluster: its name in the field, the sample that stands for it, and how tight it is.
+
+    ``cohesion`` is the mean cosine to the cluster's mean direction, in [0, 1].
+    """
+
+    name: str
+    medoid: str
+    size: int
+    cohesion: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReport:
+    """The clusters found, the largest first.
+
+    ``silhouette`` is in [-1, 1], or None with fewer than two clusters. ``skipped`` maps the
+    samples that have no cluster because they could not be compared to the reason.
+    """
+
+    dataset: fo.Dataset = field(repr=False)
+    key: str
+    clusters: tuple[SampleCluster, ...]
+    n_noise: int
+    silhouette: float | None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def view(self) -> Any:
+        """The clusters as dynamic groups in the App, each with its medoid first."""
+        return clusters_view(self.dataset, self.key)
+
+    @property
+    def medoids_view(self) -> Any:
+        """The samples that stand for the clusters, largest cluster first."""
+        return self.dataset.select([c.medoid for c in self.clusters], ordered=True)
+
+    def __str__(self) -> str:
+        sizes = ", ".join(str(cluster.size) for cluster in self.clusters[:10])
+        return (
+            f"{len(self.clusters)} clusters (sizes {sizes or 'none'}"
+            f"{', ...' if len(self.clusters) > 10 else ''}), {self.n_noise} samples as noise, "
+            f"{len(self.skipped)} could not be compared"
+        )
+
+
+def find_clusters(
+    samples: Any,
+    *,
+    count: int | None = None,
+    method: Literal["kmeans", "density"] = "kmeans",
+    field: str = DEFAULT_FIELD,
+    band: Band | None = None,
+    key: str = DEFAULT_KEY,
+) -> ClusterReport:
+    """Divide samples into clusters of like images.
+
+    Writes ``<key>`` (the cluster's name, "0" the largest, or "noise"), ``<key>_medoid`` (whether
+    the sample stands for its cluster) and ``<key>_similarity`` (to that sample), a saved view and
+    a run, all named by the key; what an earlier search left under the same key is replaced.
+
+    Args:
+        samples: a dataset or view with embeddings.
+        count: how many clusters; None lets the data choose. Only for "kmeans".
+        method: "kmeans" gives every sample a cluster, "density" leaves sparse places as noise.
+        field: the stored embeddings.
+        band: None for the checkpoint's own, ``Band(0, 0)`` for plain CLIP.
+        key: the name of the result, ``[a-z][a-z0-9_]*``.
+
+    Raises:
+        DatasetError: there are no such embeddings, or the key's fields belong to something else.
+        VectorError: the count or method does not fit the samples.
+    """
+    dataset = dataset_of(samples)
+    check_free(dataset, key, METHOD, _field_names(key))
+    space = open_space(samples, field, band)
+    ids, skipped = space.stored.ids, space.stored.skipped
+    found = cluster(space.vectors, count=count, method=method)
+    names = _names(found)
+    clusters = tuple(
+        SampleCluster(name, ids[row], int(size), float(cohesion))
+        for name, row, size, cohesion in zip(
+            names, found.medoids, found.sizes, found.cohesion, strict=True
+        )
+    )
+    n_noise = int((found.labels < 0).sum())
+    run = SavedRun(
+        key=key,
+        method=METHOD,
+        parameters={"field": field, "count": count, "method": method},
+        checkpoint=space.origin.checkpoint,
+        fingerprint=space.origin.fingerprint,
+        band=str(space.band),
+        counts={"compared": len(ids), "skipped": len(skipped), "clusters": len(clusters)},
+    )
+    columns = _columns(key, space, found, names)
+    save_run(samples, run, columns, lambda: clusters_view(dataset, key))
+    return ClusterReport(dataset, key, clusters, n_noise, found.silhouette, skipped)
+
+
+def clusters_view(dataset: fo.Dataset, key: str) -> Any:
+    """The samples of a run, grouped by cluster, each medoid first."""
+    name, _, similarity = _field_names(key)
+    return dataset.match(F(name).exists()).group_by(name, order_by=similarity, reverse=True)
+
+
+def _field_names(key: str) -> tuple[str, str, str]:
+    return key, f"{key}_medoid", f"{key}_similarity"
+
+
+def _names(found: Clusters) -> list[str]:
+    width = len(str(max(0, len(found) - 1)))
+    return [f"{number:0{width}d}" for number in range(len(found))]
+
+
+def _columns(key: str, space: Space, found: Clusters, names: list[str]) -> dict[str, Column]:
+    ids, vectors = space.stored.ids, space.vectors
+    labels = [names[label] if label >= 0 else NOISE for label in found.labels]
+    medoids = set(found.medoids.tolist())
+    inside = np.flatnonzero(found.labels >= 0)
+    standing = vectors[found.medoids[found.labels[inside]]] if len(inside) else vectors[:0]
+    scores = np.einsum("ij,ij->i", vectors[inside], standing).clip(-1, 1).tolist()
+    label_field, medoid_field, similarity_field = _field_names(key)
+    return {
+        label_field: Column(fo.StringField, dict(zip(ids, labels, strict=True))),
+        medoid_field: Column(fo.BooleanField, {id_: row in medoids for row, id_ in enumerate(ids)}),
+        similarity_field: Column(
+            fo.FloatField, dict(zip([ids[row] for row in inside], scores, strict=True))
+        ),
+    }

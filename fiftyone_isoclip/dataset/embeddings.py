@@ -1,0 +1,170 @@
+"""Plain CLIP embeddings of images, computed once and kept on their samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.utils as fou
+
+from fiftyone_isoclip.dataset.checkpoints import clip_of
+from fiftyone_isoclip.dataset.fields import (
+    DEFAULT_FIELD,
+    Origin,
+    claim_field,
+    dataset_of,
+    declare_field,
+)
+from fiftyone_isoclip.dataset.model import IsoClipModel
+from fiftyone_isoclip.dataset.targets import Fields, Target, list_targets
+from fiftyone_isoclip.dataset.writing import write_label_values, write_values
+from fiftyone_isoclip.encoder import Batch, Checkpoint, Clip, embed_images
+from fiftyone_isoclip.errors import DatasetError
+
+Progress = bool | Callable[[Any], None] | None
+"""As in FiftyOne: show a bar or not, its own setting (None), or a function called with the bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReport:
+    """What ``embed`` did: counts, the reason of each failure by id, and how long it took.
+
+    The ids are those of samples, or of labels if patches were embedded.
+    """
+
+    field: str
+    computed: int
+    kept: int
+    seconds: float
+    device: str
+    failed: dict[str, str] = attribute(default_factory=dict)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.computed} embeddings computed on {self.device} in {self.seconds:.1f} s, "
+            f"{self.kept} kept, {len(self.failed)} failed (field {self.field!r})"
+        )
+
+
+def embed(
+    samples: Any,
+    model: str | Checkpoint | Clip | IsoClipModel,
+    field: str = DEFAULT_FIELD,
+    *,
+    patches_field: str | None = None,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    progress: Progress = True,
+) -> EmbedReport:
+    """Compute the plain CLIP embeddings of new and changed images and store them, batch by batch.
+
+    Writes ``<field>`` (r numbers, float32, not normalised), ``<field>_source`` (what the vector
+    was made from, to know what is current) and, where an image fails, ``<field>_error``. A run
+    that was stopped goes on where it was; one bad image costs only its own vector.
+
+    Args:
+        samples: a dataset or view of images; only the samples in the view are touched.
+        model: a checkpoint name, or a loaded model.
+        field: where the vectors go.
+        patches_field: a Detections field; every box in it gets a vector of its own, at
+            ``<patches_field>.detections.<field>``.
+        batch_size: images at a time; None leaves it to the device.
+        overwrite: compute everything again, also over vectors of another checkpoint.
+        progress: whether to show a bar, or a function called with it.
+
+    Raises:
+        DatasetError: the field has another type or holds vectors of another checkpoint, or the
+            dataset went away.
+        CheckpointError: the checkpoint cannot be loaded.
+    """
+    started = time.perf_counter()
+    dataset = dataset_of(samples)
+    fields = Fields.of(dataset, field, patches_field)
+    clip = clip_of(model)
+    _check_plain(clip)
+    claim_field(samples, fields.embedding, Origin.of(clip), overwrite=overwrite)
+    declare_field(dataset, fields.source, fo.StringField)
+    declare_field(dataset, fields.error, fo.StringField)
+    targets = list_targets(samples, fields)
+    sources = {target.id: target.source_now(clip.fingerprint) for target in targets}
+    _check_reachable(targets, sources)
+    stale = [t for t in targets if overwrite or t.source is None or t.source != sources[t.id]]
+    paths, boxes = [target.path for target in stale], [target.box for target in stale]
+    batches = embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
+    failed = _Desk(dataset, fields, stale, sources).fill(batches, progress)
+    return EmbedReport(
+        field=fields.embedding,
+        computed=len(stale) - len(failed),
+        kept=len(targets) - len(stale),
+        seconds=time.perf_counter() - started,
+        device=clip.device,
+        failed=failed,
+    )
+
+
+def _check_plain(clip: Clip) -> None:
+    if clip.band is not None:
+        raise DatasetError(
+            f"a model with band {clip.band} folded in gives IsoCLIP embeddings, and plain ones are "
+            "stored because they serve every band; pass the checkpoint itself"
+        )
+
+
+def _check_reachable(targets: Sequence[Target], sources: Mapping[str, str | None]) -> None:
+    """Refuse to clear every vector because a disk is not mounted."""
+    if any(target.source for target in targets) and not any(sources.values()):
+        raise DatasetError(
+            f"none of the {len(targets)} files can be found, the first is {targets[0].path}; "
+            "is their disk mounted? Nothing was changed"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Where the batches of one run are stored."""
+
+    dataset: fo.Dataset
+    fields: Fields
+    stale: Sequence[Target]
+    sources: Mapping[str, str | None]
+
+    def fill(self, batches: Iterable[Batch], progress: Progress) -> dict[str, str]:
+        """Store batches as they come, each while the next one is computed; return the failures."""
+        failed: dict[str, str] = {}
+        total = len(self.stale)
+        bar = fou.ProgressBar(total=total, progress=progress, iters_str="images")
+        with bar, ThreadPoolExecutor(1, thread_name_prefix="isoclip-save") as writer:
+            saving: Future[None] | None = None
+            for batch in batches:
+                if saving is not None:
+                    saving.result()
+                saving = writer.submit(self.save, batch)
+                failed |= {self.stale[row].id: why for row, why in batch.failures.items()}
+                bar.update(len(batch.rows) + len(batch.failures))
+            if saving is not None:
+                saving.result()
+        return failed
+
+    def save(self, batch: Batch) -> None:
+        """Store a batch, its vectors first: a source must never vouch for an older vector."""
+        done = [self.stale[row] for row in batch.rows]
+        failed = {self.stale[row].id: why for row, why in batch.failures.items()}
+        nothing = dict.fromkeys(failed)
+        healed = {target.id: None for target in done if target.error}
+        vectors = {t.id: vector for t, vector in zip(done, batch.embeddings, strict=True)}
+        owners = {self.stale[row].id: self.stale[row].sample_id for row in batch.failures}
+        owners |= {target.id: target.sample_id for target in done}
+        self._write(self.fields.embedding, vectors | nothing, owners)
+        self._write(self.fields.source, {t.id: self.sources[t.id] for t in done} | nothing, owners)
+        self._write(self.fields.error, failed | healed, owners)
+
+    def _write(self, path: str, values: Mapping[str, Any], owners: Mapping[str, str]) -> None:
+        if self.fields.labels is None:
+            write_values(self.dataset, path, values)
+        else:
+            write_label_values(self.dataset, path, values, owners)
