@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         KeeperRanking,
         rank_keepers,
     )
-    from fiftyone_isoclip.files.listing import Listing, list_files, list_images
+    from fiftyone_isoclip.files.listing import Listing, list_files, list_images, read_paths
     from fiftyone_isoclip.files.search import (
         FileMatch,
         FileResults,
@@ -61,6 +61,7 @@ __all__ = [
     "list_images",
     "rank_keepers",
     "read_embeddings",
+    "read_paths",
     "search_files",
     "search_files_by_text",
     "write_embeddings",
@@ -78,7 +79,7 @@ _HOMES = {
         "KeeperRanking",
         "rank_keepers",
     ),
-    "listing": ("Listing", "list_files", "list_images"),
+    "listing": ("Listing", "list_files", "list_images", "read_paths"),
     "search": ("FileMatch", "FileResults", "search_files", "search_files_by_text"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -88,3 +89,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from fiftyone_isoclip.errors import IsoClipError
 
-IMAGE_SUFFIXES = frozenset(
+_SUFFIXES = (
     ".avif .bmp .dib .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm "
-    ".ppm .tga .tif .tiff .webp".split()
+    ".ppm .tga .tif .tiff .webp"
 )
+IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 """Suffixes (lower case) by which an image is recognised in a folder; a list may name any file."""
 
 
@@ -38,17 +39,24 @@ class Listing:
 
     @classmethod
     def of(cls, paths: Iterable[str], unreadable: dict[str, str] | None = None) -> Listing:
-        """List paths in the order given, keeping the first name of each real file.
+        """List paths in the order given, keeping one name of each real file.
 
-        A path that cannot be examined stays: reading it will say why it fails.
+        That is the first name, but a symlink gives way to a later name that is none. A path that
+        cannot be examined stays: reading it will say why it fails.
         """
-        seen: set[Identity] = set()
-        kept, aliases = [], []
-        for path in paths:
+        paths = list(paths)
+        kept: dict[Identity, int] = {}
+        for place, path in enumerate(paths):
             identity = file_identity(path)
-            (aliases if identity in seen else kept).append(path)
-            seen.add(identity)
-        return cls(tuple(kept), tuple(aliases), unreadable or {})
+            rival = kept.setdefault(identity, place)
+            if rival != place and _is_symlink(paths[rival]) and not _is_symlink(path):
+                kept[identity] = place
+        places = set(kept.values())
+        return cls(
+            tuple(path for place, path in enumerate(paths) if place in places),
+            tuple(path for place, path in enumerate(paths) if place not in places),
+            unreadable or {},
+        )
 
 
 def file_identity(path: str) -> Identity:
@@ -58,6 +66,10 @@ def file_identity(path: str) -> Identity:
     except (OSError, ValueError):
         return path
     return found.st_dev, found.st_ino
+
+
+def _is_symlink(path: str) -> bool:
+    return "\0" not in path and Path(path).is_symlink()
 
 
 def file_size(path: str | Path) -> int:
@@ -86,37 +98,28 @@ def list_files(path: str | Path) -> Listing:
     Raises:
         IsoClipError: nothing is there, or none of the listed files exists.
     """
+    unreadable: dict[str, str] = {}
+    return Listing.of(read_paths(path, unreadable), unreadable)
+
+
+def read_paths(path: str | Path, unreadable: dict[str, str] | None = None) -> list[str]:
+    """The paths that ``list_files`` would list, repeated and aliased ones included.
+
+    Folders that cannot be read are added to ``unreadable`` with the reason.
+
+    Raises:
+        IsoClipError: nothing is there, or none of the listed files exists.
+    """
     path = Path(path)
     try:
         if path.is_dir():
-            return _list_folder(path)
+            return sorted(_walk(path, {} if unreadable is None else unreadable))
         if not path.is_file():
             found = "is neither a folder nor a file" if path.exists() else "does not exist"
             raise IsoClipError(f"{path} {found}; give a folder of images or a file of their paths")
-        entries = [os.fspath(path)] if path.suffix.lower() in IMAGE_SUFFIXES else read_list(path)
+        return [os.fspath(path)] if path.suffix.lower() in IMAGE_SUFFIXES else _read_list(path)
     except (OSError, ValueError) as error:
         raise IsoClipError(f"{path} cannot be read: {reason_of(error)}") from error
-    return Listing.of(entries)
-
-
-def read_list(path: Path) -> list[str]:
-    r"""The entries of a list file, one a line; separated by ``\0`` if there is one (``-print0``).
-
-    Empty lines are skipped and relative entries start from the folder of the list.
-
-    Raises:
-        IsoClipError: there are entries, but none of them exists.
-    """
-    text = os.fsdecode(path.read_bytes().removeprefix(codecs.BOM_UTF8))
-    # Not splitlines(): a name may hold a form feed or a Unicode line separator.
-    lines = text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n")
-    entries = [os.fspath(path.parent / line) for line in lines if line.strip()]
-    if entries and not any(isinstance(file_identity(entry), tuple) for entry in entries):
-        raise IsoClipError(
-            f"{path} was read as a list of paths, but none of its {len(entries)} lines names a file "
-            f"that exists; relative ones start from {path.parent.absolute()}"
-        )
-    return entries
 
 
 def reason_of(error: Exception) -> str:
@@ -124,9 +127,21 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _list_folder(folder: Path) -> Listing:
-    unreadable: dict[str, str] = {}
-    return Listing.of(sorted(_walk(folder, unreadable)), unreadable)
+def _read_list(path: Path) -> list[str]:
+    r"""The entries of a list file, one a line; separated by ``\0`` if there is one (``-print0``).
+
+    Empty lines are skipped and relative entries start from the folder of the list.
+    """
+    text = os.fsdecode(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    # Not splitlines(): a name may hold a form feed or a Unicode line separator.
+    lines = text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n")
+    entries = [os.fspath(path.parent / line) for line in lines if line.strip()]
+    if entries and not any(isinstance(file_identity(entry), tuple) for entry in entries):
+        raise IsoClipError(
+            f"{path} was read as a list of paths, but none of its {len(entries)} lines names an "
+            f"existing file; relative ones start from {path.parent.absolute()}"
+        )
+    return entries
 
 
 def _walk(folder: Path, unreadable: dict[str, str]) -> Iterator[str]:

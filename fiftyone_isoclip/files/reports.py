@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,11 @@ from fiftyone_isoclip.files.listing import reason_of
 def as_json(value: Any) -> str:
     r"""JSON for any report; a name that is not valid UTF-8 stays exact as ``\udcNN`` escapes."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def list_failures(failed: Mapping[str, str]) -> list[dict[str, str]]:
+    """Failures as every report holds them: a list of path and reason."""
+    return [{"path": path, "reason": reason} for path, reason in failed.items()]
 
 
 def write_json(path: str | Path, value: Any) -> None:

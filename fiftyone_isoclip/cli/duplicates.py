@@ -1,0 +1,80 @@
+"""`isoclip duplicates`."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from fiftyone_isoclip import files
+from fiftyone_isoclip.cli.options import BandChoice, Device, ImagesPath, JsonFile, ModelName
+from fiftyone_isoclip.cli.screen import report, say, show_table
+from fiftyone_isoclip.cli.sources import embed_source, require_images
+from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULES
+from fiftyone_isoclip.index import DEFAULT_SIMILARITY
+
+
+def _check_rule(rule: str) -> str:
+    if rule not in FILE_KEEPER_RULES:
+        raise typer.BadParameter(f"{rule!r} is none of {', '.join(FILE_KEEPER_RULES)}")
+    return rule
+
+
+Similarity = Annotated[
+    float,
+    typer.Option(
+        "--similarity", min=-1, max=1, help="Least cosine to the keeper to count as a duplicate."
+    ),
+]
+Keep = Annotated[
+    str,
+    typer.Option(
+        "--keep",
+        metavar="|".join(FILE_KEEPER_RULES),
+        callback=_check_rule,
+        help="Which file of a group is the keeper.",
+    ),
+]
+
+
+def run_duplicates(
+    path: ImagesPath,
+    model: ModelName = None,
+    similarity: Similarity = DEFAULT_SIMILARITY,
+    band: BandChoice = None,
+    keep: Keep = DEFAULT_KEEPER_RULE,
+    json: JsonFile = None,
+    device: Device = "auto",
+) -> None:
+    """Find images that show the same picture; nothing is deleted.
+
+    Each group has a keeper, the reason why it is the one to keep, and its members: "exact" ones
+    are byte for byte the keeper, "near" ones are as similar to it as asked. Links to one and the
+    same file are no duplicates.
+    """
+    started = perf_counter()
+    clip, embedded = embed_source(path, model, device)
+    found = files.find_file_duplicates(
+        embedded, clip, similarity=similarity, band=band, prefer=keep
+    )
+
+    def show() -> None:
+        rows = [
+            (
+                group.keeper if not place else "",
+                member.path,
+                member.kind,
+                f"{member.similarity:.3f}",
+            )
+            for group in found.groups
+            for place, member in enumerate(group.members)
+        ]
+        if rows:
+            show_table(("keep", "duplicate", "kind", "similarity"), rows)
+        groups = f"{len(found.groups)} group{'s' * (len(found.groups) != 1)}"
+        say(f"{len(rows)} of {len(embedded.rows)} images are duplicates, in {groups}")
+
+    seconds = round(perf_counter() - started, 3)
+    report(found.to_json() | {"seconds": seconds}, json, show)
+    require_images(path, embedded)

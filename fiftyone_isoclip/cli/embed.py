@@ -1,0 +1,115 @@
+"""`isoclip embed`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from fiftyone_isoclip import files
+from fiftyone_isoclip.cli.options import Device, ImagesPath, JsonFile, ModelName, check_output
+from fiftyone_isoclip.cli.screen import note_failures, report, say
+from fiftyone_isoclip.cli.sources import (
+    DATASET_PREFIX,
+    embed_source,
+    load_dataset,
+    load_model,
+    require_images,
+)
+from fiftyone_isoclip.files import Listing
+from fiftyone_isoclip.files.reports import list_failures
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_isoclip.encoder import Clip
+    from fiftyone_isoclip.files import FileEmbeddings
+
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE.npz",
+        callback=check_output,
+        help="Where the embeddings go; needed unless PATH is dataset:NAME.",
+        show_default=False,
+    ),
+]
+
+
+def run_embed(
+    path: ImagesPath,
+    out: OutFile = None,
+    model: ModelName = None,
+    json: JsonFile = None,
+    device: Device = "auto",
+) -> None:
+    """Compute the plain CLIP embeddings of images once, for every later command and band.
+
+    FILE.npz holds the arrays paths, embeddings (float32, as CLIP gives them), failed_paths,
+    failed_reasons, model and fingerprint; give it as PATH to search, duplicates and clusters.
+    With dataset:NAME the embeddings are stored on the samples (field clip_embedding, only what is
+    new or changed is computed), and in FILE.npz as well if --out names one.
+    """
+    if path.startswith(DATASET_PREFIX):
+        clip, embedded = _embed_dataset(load_dataset(path), load_model(model, device))
+    elif out is None:
+        raise typer.BadParameter("--out FILE.npz is needed to store the embeddings")
+    else:
+        clip, embedded = embed_source(path, model, device)
+    if out is not None:
+        files.write_embeddings(out, embedded, clip)
+    report(_summary(clip, embedded, out), json, lambda: say(_sentence(path, embedded, out)))
+    require_images(path, embedded)
+
+
+def _embed_dataset(dataset: fo.Dataset, clip: Clip) -> tuple[Clip, FileEmbeddings]:
+    from fiftyone_isoclip.dataset import embed
+
+    with redirect_stdout(sys.stderr):  # FiftyOne's progress bar belongs beside the result
+        field = embed(dataset, clip).field
+    return clip, _stored(dataset, field, clip.dim)
+
+
+def _stored(dataset: fo.Dataset, field: str, dim: int) -> FileEmbeddings:
+    """What the samples hold, each real file once."""
+    paths, vectors, errors = dataset.values(["filepath", field, f"{field}_error"])
+    listing = Listing.of(paths)
+    held = {
+        path: (vector, error) for path, vector, error in zip(paths, vectors, errors, strict=True)
+    }
+    rows = [row for row, path in enumerate(listing.paths) if held[path][0] is not None]
+    failed = {path: str(held[path][1]) for path in listing.paths if held[path][0] is None}
+    note_failures(failed, len(listing.paths))
+    table = [held[listing.paths[row]][0] for row in rows]
+    return files.FileEmbeddings(
+        listing.paths,
+        np.array(rows, np.int64),
+        np.array(table, np.float32).reshape(len(rows), dim),
+        failed,
+        listing.aliases,
+    )
+
+
+def _summary(clip: Clip, embedded: FileEmbeddings, out: Path | None) -> dict[str, Any]:
+    return {
+        "images": len(embedded.paths),
+        "embedded": len(embedded.rows),
+        "failed": list_failures(embedded.failed),
+        "model": clip.checkpoint.name,
+        "fingerprint": clip.fingerprint,
+        "dim": clip.dim,
+        "device": clip.device,
+        "file": None if out is None else str(out),
+    }
+
+
+def _sentence(path: str, embedded: FileEmbeddings, out: Path | None) -> str:
+    return (
+        f"{len(embedded.rows)} of {len(embedded.paths)} images of {path} are embedded"
+        f"{'' if out is None else f' in {out}'}"
+    )

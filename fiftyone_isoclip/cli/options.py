@@ -1,0 +1,73 @@
+"""Arguments and options that several sub-commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fiftyone_isoclip.cli.screen import STDOUT
+from fiftyone_isoclip.errors import BandError
+from fiftyone_isoclip.files.reports import check_writable
+from fiftyone_isoclip.projector import Band
+
+
+def parse_band(text: str) -> Band:
+    """A band from the command line; a malformed one is wrong usage."""
+    try:
+        return Band.parse(text)
+    except BandError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def check_output(path: Path | None) -> Path | None:
+    """Refuse a file that could not be written, before the work instead of after it."""
+    if path is not None and path != STDOUT:
+        check_writable(path)
+    return path
+
+
+ImagesPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="A folder of images (with its sub-folders), a text file of paths (one a line), "
+        "a file written by `isoclip embed`, or dataset:NAME for a FiftyOne dataset.",
+        show_default=False,
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A checkpoint of `isoclip models`, or ARCHITECTURE/TAG or ARCHITECTURE/FILE of "
+        "open_clip. The default, isoclip-demo, is tiny and works offline.",
+        show_default=False,
+    ),
+]
+BandChoice = Annotated[
+    Band | None,
+    typer.Option(
+        "--band",
+        metavar="TOP/BOTTOM",
+        parser=parse_band,
+        help="Directions to drop at either end of the spectrum; 0/0 is plain CLIP. "
+        "By default the checkpoint's own band for images.",
+        show_default=False,
+    ),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        callback=check_output,
+        help="Write the whole result as JSON; - prints it instead of the table.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps, ...")
+]

@@ -1,0 +1,86 @@
+"""What a person sees: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from fiftyone_isoclip.files.reports import as_json, write_json
+
+STDOUT = Path("-")
+_SHOWN_ROWS = 20
+_SHOWN_NOTES = 5
+_ENDLESS = 100_000
+
+
+def complain(sentence: str) -> None:
+    """Say on stderr, in one line, why the command cannot go on."""
+    note(f"isoclip: {sentence}")
+
+
+def note(sentence: str) -> None:
+    """Say something beside the result, on stderr."""
+    print(printable(sentence), file=sys.stderr)
+
+
+def note_failures(failed: Mapping[str, str], n: int) -> None:
+    """Name the first images that failed, and say how many did."""
+    if not failed:
+        return
+    for path, reason in list(failed.items())[:_SHOWN_NOTES]:
+        note(f"skipped {path}: {reason}")
+    more = f", {len(failed) - _SHOWN_NOTES} of them not named here" * (len(failed) > _SHOWN_NOTES)
+    note(f"{len(failed)} of {n} could not be read{more}")
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal would not show as it is: newlines, controls, bytes beyond UTF-8."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def report(value: Any, file: Path | None, show: Callable[[], None]) -> None:
+    """Give a result: as JSON on stdout for ``-``, else shown, and written if a file is named."""
+    if file == STDOUT:
+        sys.stdout.write(as_json(value))
+        return
+    show()
+    if file is not None:
+        write_json(file, value)
+        note(f"wrote {file}")
+
+
+def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table; nothing in a cell is taken for markup, and long ones are cut by the row."""
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    cells = [[Text(printable(str(cell)), overflow="fold") for cell in row] for row in rows]
+    for row in cells[:_SHOWN_ROWS]:
+        table.add_row(*row)
+    # Where nobody looks at the width, a path must stay in one piece.
+    Console(width=None if sys.stdout.isatty() else _ENDLESS).print(table)
+    if len(cells) > _SHOWN_ROWS:
+        say(f"... and {len(cells) - _SHOWN_ROWS} more (--json FILE holds all)")
+
+
+def say(sentence: str) -> None:
+    """Print a line of the result."""
+    print(printable(sentence))
+
+
+@contextmanager
+def progress_bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr while the body runs; the body is given a function that moves it on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda count: progress.advance(task, count)

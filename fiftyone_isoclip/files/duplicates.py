@@ -1,0 +1,158 @@
+"""Groups of duplicate image files: byte-identical copies and near ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fiftyone_isoclip.encoder import Clip
+from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.files.copies import Contents
+from fiftyone_isoclip.files.embeddings import Files, Progress, embed_files
+from fiftyone_isoclip.files.keepers import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULES, rank_keepers
+from fiftyone_isoclip.files.reports import list_failures
+from fiftyone_isoclip.index import (
+    DEFAULT_SIMILARITY,
+    CosineIndex,
+    DuplicateGroup,
+    group_duplicates,
+)
+from fiftyone_isoclip.projector import Band
+
+
+@dataclass(frozen=True, slots=True)
+class FileMember:
+    """A file that its group's keeper can stand for; "exact" has the keeper's very bytes."""
+
+    path: str
+    similarity: float
+    kind: Literal["exact", "near"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileGroup:
+    """One file to keep, why, and its duplicates; exact ones first, then by similarity to it."""
+
+    keeper: str
+    reason: str
+    least_similarity: float
+    members: tuple[FileMember, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileDuplicates:
+    """What was looked at (``images`` files, the failed ones included) and the groups found."""
+
+    images: int
+    failed: dict[str, str]
+    aliases: tuple[str, ...]
+    groups: tuple[FileGroup, ...]
+    model: str
+    band: str
+    similarity: float
+    device: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, the failures as a list of path and reason."""
+        return asdict(self) | {"failed": list_failures(self.failed)}
+
+
+def find_file_duplicates(
+    files: Files,
+    clip: Clip,
+    *,
+    similarity: float = DEFAULT_SIMILARITY,
+    band: Band | None = None,
+    prefer: str = DEFAULT_KEEPER_RULE,
+    progress: Progress | None = None,
+) -> FileDuplicates:
+    """Group files that show the same picture by IsoCLIP similarity, and copies by their bytes.
+
+    ``band`` is the checkpoint's own by default; ``Band(0, 0)`` is plain CLIP. ``prefer`` is one of
+    ``FILE_KEEPER_RULES``. Byte-identical files always share a group.
+
+    Raises:
+        IsoClipError: the similarity, the band or the rule is not a possible one.
+    """
+    if prefer not in FILE_KEEPER_RULES:
+        raise IsoClipError(
+            f"files alone are not ranked by {prefer!r}; choose from {', '.join(FILE_KEEPER_RULES)}"
+        )
+    band = clip.image_band if band is None else band
+    embedding_map = clip.isoclip(band)
+    embedded = embed_files(files, clip, progress=progress)
+    paths = embedded.embedded_paths
+    groups: list[FileGroup] = []
+    if paths:
+        contents = Contents.of(paths)
+        # One vector a content: no rounding can part a copy from its original.
+        index = CosineIndex(embedding_map(embedded.embeddings[contents.first_rows]))
+        groups = _group(paths, contents, index, similarity, prefer)
+    return FileDuplicates(
+        images=len(embedded.paths),
+        failed=embedded.failed,
+        aliases=embedded.aliases,
+        groups=tuple(groups),
+        model=clip.checkpoint.name,
+        band=str(band),
+        similarity=similarity,
+        device=clip.device,
+    )
+
+
+def _group(
+    paths: list[str], contents: Contents, index: CosineIndex, similarity: float, rule: str
+) -> list[FileGroup]:
+    pairs = index.pairs_above(similarity)
+    copied = [content for content, rows in enumerate(contents.rows) if len(rows) > 1]
+    involved = sorted({*pairs.left.tolist(), *pairs.right.tolist(), *copied})
+    ranked = _Ranked.by(
+        rule, paths, [row for content in involved for row in contents.rows[content]]
+    )
+    prefer = np.full(len(contents.rows), len(paths))
+    prefer[involved] = [
+        min(ranked.places[row] for row in contents.rows[content]) for content in involved
+    ]
+    groups = list(group_duplicates(index, pairs, prefer=prefer))
+    grouped = {content for group in groups for content in (group.keeper, *group.members.tolist())}
+    nobody, nothing = np.empty(0, np.int64), np.empty(0, np.float32)
+    groups += [
+        DuplicateGroup(content, nobody, nothing, 1.0)
+        for content in copied
+        if content not in grouped
+    ]
+    return [_name(group, contents, ranked) for group in sorted(groups, key=lambda g: g.keeper)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The paths of some files, and of those that matter the place and the reason, by row."""
+
+    paths: list[str]
+    places: dict[int, int]
+    reasons: dict[int, str]
+
+    @classmethod
+    def by(cls, rule: str, paths: list[str], rows: list[int]) -> _Ranked:
+        ranking = rank_keepers([paths[row] for row in rows], rule)
+        return cls(
+            paths,
+            dict(zip(rows, ranking.prefer.tolist(), strict=True)),
+            dict(zip(rows, ranking.reasons, strict=True)),
+        )
+
+
+def _name(group: DuplicateGroup, contents: Contents, ranked: _Ranked) -> FileGroup:
+    """Give a group of contents its files: the best of the keeper's copies stays."""
+    keeper, *copies = sorted(contents.rows[group.keeper], key=ranked.places.__getitem__)
+    members = [FileMember(ranked.paths[row], 1.0, "exact") for row in copies]
+    for content, similarity in zip(group.members, group.similarities, strict=True):
+        members += [
+            FileMember(ranked.paths[row], float(similarity), "near")
+            for row in contents.rows[content]
+        ]
+    return FileGroup(
+        ranked.paths[keeper], ranked.reasons[keeper], float(group.least_similarity), tuple(members)
+    )
