@@ -30,7 +30,7 @@ def _config(vision, dim=DIM, **changes):
 
 
 CONFIGS = {
-    "vit": _config(_VIT),
+    "vit": _config(_VIT, text={"vocab_size": 49408}),  # that of open_clip's own tokenizer
     "vit-wide": _config(_VIT, dim=80),
     "coca": _config(
         _VIT

@@ -30,8 +30,9 @@ def read_image(path: str | Path, box: Box | None = None) -> Image.Image:
     """Read one picture as upright RGB: frame 0, transparent parts on white, 16 bits scaled to 8.
 
     Size, pixels and aspect ratio are checked before anything is decoded. CMYK, palettes and
-    1-bit pictures are converted by Pillow; floats are taken as 0 to 1, or scaled from their
-    lowest to their highest value if they leave that range. ``box`` crops the upright picture.
+    1-bit pictures are converted by Pillow; floats are taken as 0 to 1 and integers as 0 to 65535,
+    or scaled from their lowest to their highest value if they leave that range. ``box`` crops the
+    upright picture.
 
     Raises:
         ImageError: not a regular file, not a picture, damaged, or too large; the message is a
@@ -101,7 +102,7 @@ def _narrowed(image: Image.Image) -> Image.Image:
     full = 1.0 if image.mode == "F" else float(_WIDE)
     if lowest >= 0 and highest <= full:
         lowest, highest = 0.0, full
-    scaled = (values - lowest) * (255 / max(highest - lowest, np.finfo(np.float64).tiny))
+    scaled = (values - lowest) * (255 / ((highest - lowest) or 1.0))
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
