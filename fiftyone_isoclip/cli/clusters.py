@@ -45,7 +45,7 @@ def run_clusters(
     Each cluster is named by its medoid, the most typical image; cohesion is the mean similarity
     of its images to their centre, from 0 to 1.
     """
-    clip, embedded = embed_source(path, model, device)
+    clip, embedded = embed_source(path, model, device, band)
     found = files.cluster_files(embedded, clip, count=count, method=method.value, band=band)
 
     def show() -> None:

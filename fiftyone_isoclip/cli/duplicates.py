@@ -54,7 +54,7 @@ def run_duplicates(
     same file are no duplicates.
     """
     started = perf_counter()
-    clip, embedded = embed_source(path, model, device)
+    clip, embedded = embed_source(path, model, device, band)
     found = files.find_file_duplicates(
         embedded, clip, similarity=similarity, band=band, prefer=keep
     )

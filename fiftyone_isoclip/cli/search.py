@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from fiftyone_isoclip.cli.options import BandChoice, Device, ImagesPath, JsonFil
 from fiftyone_isoclip.cli.screen import note, progress_bar, report, show_table
 from fiftyone_isoclip.cli.sources import embed_source, require_images
 from fiftyone_isoclip.errors import IsoClipError
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.encoder import Clip
+    from fiftyone_isoclip.files import FileEmbeddings, FileResults
 
 ImageQueries = Annotated[
     list[str] | None,
@@ -50,31 +54,37 @@ def run_search(
     if text and band is not None:
         raise typer.BadParameter("--band is for image queries: a text is compared by plain CLIP")
     asked = list(image or ()) if queries is None else files.read_paths(queries)
-    clip, embedded = embed_source(path, model, device)
+    if not text and not asked:
+        raise IsoClipError(f"{queries} names no image to search with")
+    clip, embedded = embed_source(path, model, device, band)
     if text:
-        if unknown := clip.unknown_words(text):
-            note(f"{clip.checkpoint.name} does not know: {', '.join(unknown)}")
-        results = files.search_files_by_text(embedded, clip, text, count=count)
+        results = _search_texts(clip, embedded, text, count)
     else:
         with progress_bar("Searching", len(asked)) as advance:
             results = files.search_files(
                 embedded, clip, asked, count=count, band=band, progress=advance
             )
-    failed = {result.query: result.failed for result in results if result.failed}
-    for query, reason in failed.items():
-        note(f"no results for {query}: {reason}")
-
-    def show() -> None:
-        show_table(
-            ("query", "similarity", "path"),
-            (
-                (result.query if not place else "", f"{match.similarity:.3f}", match.path)
-                for result in results
-                for place, match in enumerate(result.matches)
-            ),
-        )
-
-    report([result.to_json() for result in results], json, show)
+    failed = [result for result in results if result.failed]
+    for result in failed:
+        note(f"no results for {result.query}: {result.failed}")
+    report([result.to_json() for result in results], json, lambda: _show(results))
     require_images(path, embedded)
     if len(failed) == len(results):
         raise IsoClipError("none of the query images can be read")
+
+
+def _search_texts(
+    clip: Clip, embedded: FileEmbeddings, texts: list[str], count: int
+) -> list[FileResults]:
+    if unknown := clip.unknown_words(texts):
+        note(f"{clip.checkpoint.name} does not know: {', '.join(unknown)}")
+    return files.search_files_by_text(embedded, clip, texts, count=count)
+
+
+def _show(results: list[FileResults]) -> None:
+    rows = [
+        (result.query if not place else "", f"{match.similarity:.3f}", match.path)
+        for result in results
+        for place, match in enumerate(result.matches)
+    ]
+    show_table(("query", "similarity", "path"), rows)

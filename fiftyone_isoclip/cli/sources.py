@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fiftyone_isoclip.encoder import Clip
     from fiftyone_isoclip.files import FileEmbeddings
+    from fiftyone_isoclip.projector import Band
 
 DATASET_PREFIX = "dataset:"
 EMBEDDINGS_SUFFIX = ".npz"
@@ -64,15 +65,20 @@ def load_model(name: str | None, device: str = "auto") -> Clip:
     return clip
 
 
-def embed_source(path: str, model: str | None, device: str) -> tuple[Clip, FileEmbeddings]:
+def embed_source(
+    path: str, model: str | None, device: str, band: Band | None = None
+) -> tuple[Clip, FileEmbeddings]:
     """Load a checkpoint and embed the images of a source, or read them if they are stored.
 
     Raises:
-        IsoClipError: the source or the checkpoint is not there, or they do not belong together.
+        IsoClipError: the source or the checkpoint is not there, they do not belong together, or
+            the band leaves nothing of this checkpoint.
     """
     stored = path.endswith(EMBEDDINGS_SUFFIX) and Path(path).is_file()
     listing = Listing(()) if stored else list_source(path)
     clip = load_model(model, device)
+    if band is not None:
+        clip.isoclip(band)  # tells a band that is too wide before the work, not after it
     if stored:
         return clip, files.read_embeddings(path, clip)
     with progress_bar("Embedding", len(listing.paths)) as advance:
