@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fiftyone_isoclip import __version__
+from fiftyone_isoclip import __version__, installation
 from fiftyone_isoclip.errors import IsoClipError
 
 PLUGIN_NAME = "@isoclip/isoclip"
@@ -52,12 +52,12 @@ def install_plugin(plugins_dir: str | Path | None = None) -> Path:
     """Put the plugin's folder into FiftyOne's plugins folder and return it; again changes nothing.
 
     Args:
-        plugins_dir: The folder that FiftyOne searches; by default the configured one.
+        plugins_dir: Where FiftyOne searches for plugins; by default the configured one.
 
     Raises:
         IsoClipError: another folder there already holds the plugin, or nothing can be written.
     """
-    root = _plugins_dir(plugins_dir)
+    root = _root(plugins_dir)
     target = root.joinpath(*PLUGIN_NAME.split("/"))
     found = _find_plugin(root)
     if found not in (None, target):
@@ -80,7 +80,7 @@ def install_plugin(plugins_dir: str | Path | None = None) -> Path:
 
 def plugin_status(plugins_dir: str | Path | None = None) -> PluginStatus:
     """Say whether the App offers this package's operators, and what to do if not."""
-    root = _plugins_dir(plugins_dir)
+    root = _root(plugins_dir)
     path = _find_plugin(root)
     if path is None:
         missing = f"The App does not offer IsoCLIP: {root} holds no {PLUGIN_NAME}; {_REMEDY}"
@@ -106,12 +106,8 @@ def warn_of_skew(version: str | None) -> None:
         logging.getLogger(__name__).warning(problem)
 
 
-def _plugins_dir(given: str | Path | None) -> Path:
-    if given is not None:
-        return Path(given).expanduser()
-    import fiftyone as fo  # reads the user's configuration, and takes seconds
-
-    return Path(fo.config.plugins_dir)
+def _root(given: str | Path | None) -> Path:
+    return installation.plugins_dir() if given is None else Path(given).expanduser()
 
 
 def _plugin_files() -> dict[str, bytes]:

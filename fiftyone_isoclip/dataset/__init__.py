@@ -10,11 +10,14 @@ from typing import Any
 
 _HOMES = {
     "ClusterReport": "clusters",
+    "DEFAULT_KEEPER_RULE": "duplicates",
+    "DEFAULT_SIMILARITY": "duplicates",
     "DuplicateReport": "groups",
     "EmbedReport": "embeddings",
     "FaissSimilarityConfig": "similarity",
     "FaissSimilarityIndex": "similarity",
     "IsoClipModel": "model",
+    "KEEPER_RULES": "duplicates",
     "SavedRun": "runs",
     "SimilarReport": "search",
     "UpgradeReport": "upgrades",

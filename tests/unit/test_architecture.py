@@ -30,9 +30,10 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "index": (set(), VECTORS),
     "files": ({"projector", "encoder", "index"}, {"PIL", "scipy"}),
     "dataset": ({"projector", "encoder", "index", "files"}, HEAVY - {"open_clip"}),
-    "app": ({"projector", "dataset"}, {"fiftyone"}),
+    "app": ({"projector", "encoder", "dataset"}, {"fiftyone"}),
     "demo": ({"projector", "encoder", "index", "files", "dataset"}, HEAVY),
     "cli": (FLOORS_AND_DOORS, HEAVY),
+    "demo/run": (FLOORS_AND_DOORS, HEAVY),
     # Drawn with numpy and Pillow alone, so that a picture depends on nothing that is tested by it.
     "demo/scenes": ({"demo"}, {"PIL"}),
     "demo/copies": ({"demo"}, {"PIL"}),

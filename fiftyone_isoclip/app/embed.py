@@ -1,0 +1,139 @@
+"""The operator that computes and stores plain CLIP embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_isoclip.app.forms import (
+    Context,
+    check,
+    choose_model,
+    explain,
+    has_images,
+    target_samples,
+)
+from fiftyone_isoclip.app.operator import SteppedOperator
+from fiftyone_isoclip.app.steps import Step, Steps, follow
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, read_origin
+from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
+
+SHOWN_FAILURES = 20
+
+
+class ComputeEmbeddings(SteppedOperator):
+    """Computes embeddings of new and changed images, and an index for the magnifier if wanted."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """How the App lists the operator."""
+        return foo.OperatorConfig(
+            name="compute_embeddings",
+            label="IsoCLIP: Compute embeddings",
+            description="Store CLIP embeddings of images: all else of IsoCLIP starts from them",
+            icon="/assets/icon-light.svg",
+            light_icon="/assets/icon-light.svg",
+            dark_icon="/assets/icon-dark.svg",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_delegated_execution=True,
+            # It adds fields, and only with "overwrite" replaces values, which can be made again.
+            risk_level=types.RiskLevel.MEDIUM,
+        )
+
+    def __call__(
+        self,
+        samples: Any,
+        *,
+        model: str = DEMO_NAME,
+        field: str = DEFAULT_FIELD,
+        overwrite: bool = False,
+        brain_key: str | None = None,
+        delegate: bool = False,
+    ) -> Any:
+        """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
+        params = {"model": model, "field": field, "overwrite": overwrite, "brain_key": brain_key}
+        return foo.execute_operator(
+            self.uri, {"view": samples.view()}, params=params, request_delegation=delegate
+        )
+
+    def resolve_input(self, ctx: Context) -> types.Property:
+        """The form."""
+        inputs = types.Object()
+        if not has_images(inputs, target_samples(ctx)):
+            return types.Property(inputs)
+        field_name = ctx.params.get("field") or DEFAULT_FIELD
+        origin = read_origin(ctx.dataset, field_name)
+        choose_model(inputs, ctx, origin.checkpoint if origin else DEMO_NAME)
+        field = inputs.str("field", label="Field", default=DEFAULT_FIELD, required=True)
+        check(field, lambda: check_key(field_name))
+        inputs.bool(
+            "overwrite",
+            label="Compute again what is up to date",
+            description=f"The field holds {origin}." if origin else None,
+            default=False,
+        )
+        key = inputs.str(
+            "brain_key",
+            label="Similarity index (optional)",
+            description="A name such as isoclip_search: the magnifier and the Similarity Search "
+            "panel can then search the dataset by image and by text",
+        )
+        if asked := ctx.params.get("brain_key"):
+            check(key, lambda: check_key(asked))
+        explain(
+            inputs,
+            "writes",
+            f"Writes the fields {field_name}, {field_name}_source and, where an image cannot be "
+            f"read, {field_name}_error. No file is changed. To undo, delete these fields"
+            + (f" and the brain run {asked}." if asked else "."),
+        )
+        return types.Property(inputs, view=types.View(label=self.config.label))
+
+    def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
+        """Load the model, embed, and build the index."""
+        from fiftyone_isoclip.dataset import build_similarity, embed, load_model
+
+        name, field = ctx.params["model"], ctx.params["field"]
+        overwrite, brain_key = ctx.params.get("overwrite", False), ctx.params.get("brain_key")
+        samples = target_samples(ctx)
+        yield Step(f"Loading {name}")
+        model = load_model(name)
+        report = yield from follow(
+            "Embedding",
+            lambda tell: embed(samples, model, field, overwrite=overwrite, progress=tell),
+        )
+        if brain_key:
+            yield Step(f"Building the similarity index {brain_key}")
+            build_similarity(samples, model, brain_key=brain_key, field=field)
+        return {**asdict(report), "n_failed": len(report.failed), "brain_key": brain_key}
+
+    def reveal(self, ctx: Context, result: dict[str, Any]) -> Iterator[Any]:
+        """Show the new fields, and say how many images have them."""
+        yield ctx.ops.reload_dataset()
+        failed = result["n_failed"]
+        told = f"{result['computed']} embeddings computed, {result['kept']} were up to date"
+        variant = "warning" if failed else "success"
+        yield ctx.ops.notify(f"{told}, {failed} images failed" if failed else told, variant=variant)
+
+    def describe(self, result: dict[str, Any]) -> types.Object:
+        """Counts, and the reasons of the first failures."""
+        outputs = types.Object()
+        outputs.str("field", label="Field")
+        outputs.int("computed", label="Embeddings computed")
+        outputs.int("kept", label="Up to date already")
+        outputs.int("n_failed", label="Images that failed")
+        outputs.float("seconds", label="Seconds")
+        outputs.str("device", label="Device")
+        if result.get("brain_key"):
+            outputs.str("brain_key", label="Similarity index")
+        if failed := result.get("failed"):
+            shown = [f"- {id_}: {why}" for id_, why in list(failed.items())[:SHOWN_FAILURES]]
+            more = f"\n\nand {len(failed) - len(shown)} more" if len(failed) > len(shown) else ""
+            reasons = f"Why they failed, by sample id (field {result['field']}_error):\n\n"
+            outputs.md(reasons + "\n".join(shown) + more, name="reasons")
+        return outputs

@@ -1,0 +1,99 @@
+"""The parts that the operators' forms share, and the checks that answer while a form is filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+
+from fiftyone_isoclip.dataset.fields import dataset_of, read_origin
+from fiftyone_isoclip.encoder import find_checkpoint, list_checkpoints
+from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.projector import Band
+
+Context = Any
+
+
+def target_samples(ctx: Context) -> Any:
+    """The samples the user chose: the dataset, the current view or the selection, ungrouped."""
+    samples = ctx.target_view(require_flat=True)
+    # Groups that a view makes (such as those of duplicates) are no groups of the dataset.
+    dynamic = samples.media_type == "group" and ctx.dataset.media_type != "group"
+    return samples.flatten() if dynamic else samples
+
+
+def check(prop: Any, test: Callable[[], object]) -> None:
+    """Mark an input as invalid, with the sentence of the error that the test raises."""
+    try:
+        test()
+    except IsoClipError as error:
+        prop.invalid = True
+        prop.error_message = str(error)
+
+
+def refuse(inputs: types.Object, sentence: str) -> None:
+    """Say why nothing can be done here; the form cannot be executed."""
+    inputs.view("refusal", types.Error(label=sentence), invalid=True, error_message=sentence)
+
+
+def has_images(inputs: types.Object, samples: Any) -> bool:
+    """Whether the samples are images; if not, the form says so."""
+    try:
+        dataset_of(samples)
+    except IsoClipError as error:
+        refuse(inputs, str(error))
+        return False
+    return True
+
+
+def explain(inputs: types.Object, name: str, sentence: str) -> None:
+    """Tell what will be written and how it is undone."""
+    inputs.view(name, types.Notice(label=sentence))
+
+
+def choose_model(inputs: types.Object, ctx: Context, default: str) -> None:
+    """A known checkpoint from a list, or any other by its name or file."""
+    choices = types.AutocompleteView(allow_user_input=True)
+    for checkpoint in list_checkpoints():
+        choices.add_choice(checkpoint.name, label=checkpoint.name, description=checkpoint.source)
+    chosen = inputs.str(
+        "model",
+        label="Model",
+        description="A name from the list; or open_clip's ARCHITECTURE/TAG, ARCHITECTURE//path/to/"
+        "weights, or hf-hub:ORGANISATION/MODEL. isoclip-demo is tiny and needs no download.",
+        default=default,
+        required=True,
+        view=choices,
+    )
+    if asked := ctx.params.get("model"):
+        check(chosen, lambda: find_checkpoint(asked))
+
+
+def choose_band(inputs: types.Object, ctx: Context, origin: Any) -> None:
+    """The directions to leave out, as text; empty is the checkpoint's own band."""
+    published = find_checkpoint(origin.checkpoint).image_band
+    own = f"{published}, as published" if published else "worked out from its spectrum"
+    band = inputs.str(
+        "band",
+        label="Band (top/bottom directions left out)",
+        description=f"Empty: that of {origin.checkpoint}, {own}. 0/0 is plain CLIP.",
+    )
+    if asked := ctx.params.get("band"):
+        check(band, lambda: Band.parse(asked))
+
+
+def parse_band(text: str | None) -> Band | None:
+    """What ``choose_band`` was given: None for the checkpoint's own.
+
+    Raises:
+        BandError: it is not two counts such as ``150/50``.
+    """
+    return Band.parse(text) if text and text.strip() else None
+
+
+def plain_fields(dataset: fo.Dataset) -> list[str]:
+    """The sample fields of embeddings that say which checkpoint made them."""
+    fields = dataset.get_field_schema(ftype=fo.VectorField)
+    return [name for name in fields if read_origin(dataset, name) is not None]
