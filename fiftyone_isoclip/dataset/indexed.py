@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import fiftyone as fo
-import fiftyone.core.labels as fol
 import fiftyone.core.utils as fou
 import numpy as np
 import numpy.typing as npt
@@ -64,11 +62,10 @@ class Indexed:
         if not fit.all():
             unfit = (samples if labels is None else labels)[~fit]
             logger.warning(
-                "%d of %d vectors are NaN, infinite or zero and stay out of the index: %s%s",
+                "%d of %d vectors are NaN, infinite or zero and stay out of the index: %s",
                 len(unfit),
                 len(fit),
-                ", ".join(unfit[:_NAMED_IDS]),
-                " ..." if len(unfit) > _NAMED_IDS else "",
+                named(unfit),
             )
             samples, table = samples[fit], table[fit]
             labels = None if labels is None else labels[fit]
@@ -91,7 +88,7 @@ class Indexed:
             return self.source
         return CosineIndex(self.embedding_map(self.source.vectors))
 
-    def keep(self, rows: npt.ArrayLike) -> Indexed:
+    def keep(self, rows: npt.NDArray[np.bool_] | Rows) -> Indexed:
         """Only these rows, as a mask or as positions."""
         labels = None if self.label_ids is None else self.label_ids[rows]
         return replace(
@@ -164,84 +161,42 @@ def restored_vectors(saved: dict[str, Any]) -> Indexed | None:
     return Indexed.of(vectors, saved["sample_ids"], saved["label_ids"])
 
 
-def whole_collection(dataset: fo.Dataset) -> Any:
-    """All samples of a dataset, those of every slice if it is grouped."""
-    if dataset.media_type == "group":
-        return dataset.select_group_slices(_allow_mixed=True)
-    return dataset
-
-
-def embedding_path(dataset: fo.Dataset, field: str, patches_field: str | None) -> str:
-    """The full path of an embeddings field, which for patches is an attribute of the labels."""
-    if patches_field is None:
-        return field
-    path: str = dataset._get_label_field_path(patches_field, field)[1]
-    return path
-
-
-def existing_ids(
-    dataset: fo.Dataset, patches_field: str | None, among: Sequence[str] | None = None
-) -> set[str]:
-    """The ids of the samples, or of the labels of a patches field, that are there now.
-
-    Args:
-        dataset: where to look.
-        patches_field: the field of the labels; None asks for samples.
-        among: only look at these samples.
-    """
-    samples = whole_collection(dataset)
-    if among is not None:
-        samples = samples.select(among)
-    path = "id" if patches_field is None else embedding_path(dataset, "id", patches_field)
-    return set(samples.values(path, unwind=True))
-
-
-def read_field(dataset: fo.Dataset, field: str, patches_field: str | None) -> Indexed:
-    """The vectors of a field, in the dataset's order; samples without one are left out.
+def without_known(new: Indexed, ids: Ids, allow_existing: bool, warn_existing: bool) -> Indexed:
+    """Leave out what is in an index already.
 
     Raises:
-        DatasetError: if the field holds something else than vectors.
-        VectorError: if its vectors have different dims.
+        DatasetError: if that is not allowed.
     """
-    path = embedding_path(dataset, field, patches_field)
-    kind = dataset.get_field(path)
-    if kind is None and not (patches_field and dataset.has_field(patches_field)):
-        return Indexed.empty(patches=patches_field is not None)
-    if kind is not None and not isinstance(kind, (fo.VectorField, fo.ListField)):
-        raise DatasetError(
-            f"field {path!r} is a {type(kind).__name__}, a VectorField is needed; "
-            "name the field that holds embeddings"
-        )
-    samples = whole_collection(dataset)
-    vector = fo.VectorField() if kind is None else None
-    if patches_field is None:
-        sample_ids, vectors = samples.values(["id", path])
-        label_ids = None
-    else:
-        sample_ids, label_ids, vectors = _read_labels(samples, path, patches_field, vector)
-    has = [row for row, value in enumerate(vectors) if value is not None]
-    return Indexed.of(
-        [vectors[row] for row in has],
-        [sample_ids[row] for row in has],
-        None if label_ids is None else [label_ids[row] for row in has],
-    )
+    known = np.isin(new.ids, ids)
+    if not known.any():
+        return new
+    told = f"{known.sum()} ids are in the index already ({named(new.ids[known])})"
+    if not allow_existing:
+        raise DatasetError(f"{told}; pass overwrite=True to replace their vectors")
+    if warn_existing:
+        logger.warning("%s and keep their vectors", told)
+    return new.keep(~known)
 
 
-def _read_labels(
-    samples: Any, path: str, patches_field: str, vector: fo.VectorField | None
-) -> tuple[list[str], list[str], list[Any]]:
-    kind, id_path = samples._get_label_field_path(patches_field, "id")
-    sample_ids, label_ids = samples.values(["id", id_path])
-    vectors = samples.values(path, _field=vector)
-    if not issubclass(kind, fol._LABEL_LIST_FIELDS):
-        has = [row for row, id_ in enumerate(label_ids) if id_ is not None]
-        return ([column[row] for row in has] for column in (sample_ids, label_ids, vectors))  # type: ignore[return-value]
-    rows = [
-        (sample, label, vector)
-        for sample, labels, found in zip(sample_ids, label_ids, vectors, strict=True)
-        for label, vector in zip(labels or (), found or (), strict=True)
-    ]
-    return tuple(map(list, zip(*rows, strict=True))) if rows else ([], [], [])  # type: ignore[return-value]
+def check_known(asked: Sequence[str], ids: Ids, allow_missing: bool, warn_missing: bool) -> None:
+    """Look whether an index holds what is asked for.
+
+    Raises:
+        DatasetError: if it does not, and that is not allowed.
+    """
+    missing = np.setdiff1d(list(asked), ids)
+    if not missing.size:
+        return
+    told = f"{missing.size} ids are not in the index ({named(missing)})"
+    if not allow_missing:
+        raise DatasetError(f"{told}; embed them and add them first")
+    if warn_missing:
+        logger.warning("%s", told)
+
+
+def named(ids: Ids) -> str:
+    """The first few ids, for a sentence."""
+    return ", ".join(ids[:_NAMED_IDS]) + (" ..." if len(ids) > _NAMED_IDS else "")
 
 
 def _table(vectors: Any) -> npt.NDArray[np.floating[Any]]:

@@ -37,7 +37,7 @@ LOADED_CLIPS = 2
 _loading = threading.Lock()
 
 
-class IsoClipModelConfig(fout.TorchImageModelConfig):  # type: ignore[misc]
+class IsoClipModelConfig(fout.TorchImageModelConfig):
     """What `foz.load_zoo_model(name, **kwargs)` may say.
 
     Args:
@@ -59,7 +59,7 @@ class IsoClipModelConfig(fout.TorchImageModelConfig):  # type: ignore[misc]
         self.ragged_batches = False  # beware: FiftyOne ignores batch_size where this is True
 
 
-class IsoClipModel(fout.TorchImageModel, fom.PromptMixin):  # type: ignore[misc]
+class IsoClipModel(fout.TorchImageModel, fom.PromptMixin):
     """CLIP with IsoCLIP's image projector: images -> unit rows of k numbers, float32.
 
     Prompts become unit rows of the same k numbers, ``Q^T e_t``, that rank images as plain text
@@ -170,7 +170,8 @@ class IsoClipModel(fout.TorchImageModel, fom.PromptMixin):  # type: ignore[misc]
 
     def embed_prompt(self, arg: str) -> Float32s:
         """One prompt -> (k,), to be compared with this model's image embeddings."""
-        return self.embed_prompts([arg])[0]
+        prompt: Float32s = self.embed_prompts([arg])[0]
+        return prompt
 
     def embed_prompts(self, args: Sequence[str]) -> Float32s:
         """Prompts -> (n, k) unit rows, to be compared with this model's image embeddings."""

@@ -18,7 +18,7 @@ from fiftyone_isoclip.dataset.zoo import BACKEND, register
 __all__ = ["FaissSimilarity", "FaissSimilarityConfig", "FaissSimilarityIndex"]
 
 
-class FaissSimilarityConfig(SimilarityConfig):  # type: ignore[misc]
+class FaissSimilarityConfig(SimilarityConfig):
     """What a run of the backend remembers.
 
     Args:
@@ -68,12 +68,20 @@ class FaissSimilarityConfig(SimilarityConfig):  # type: ignore[misc]
         return ("mean",)
 
 
-class FaissSimilarity(Similarity):  # type: ignore[misc]
+class FaissSimilarity(Similarity):
     """Makes indexes of this backend."""
 
     def initialize(self, samples: Any, brain_key: str | None) -> FaissSimilarityIndex:
-        """An index of the samples, with the vectors that their field holds already."""
-        return FaissSimilarityIndex(samples, self.config, brain_key, backend=self)
+        """An index of the samples, with the vectors that their field holds already.
+
+        Raises:
+            VectorError: if these vectors are not of the run's model.
+            DatasetError: if their field says that others made them.
+        """
+        index = FaissSimilarityIndex(samples, self.config, brain_key, backend=self)
+        if self.config.model is not None:
+            index.settle()
+        return index
 
 
 register()

@@ -12,15 +12,13 @@ from bson import ObjectId
 from fiftyone.brain.similarity import DuplicatesMixin
 
 from fiftyone_isoclip.dataset.distinct import choose_distinct, keep_distinct
-from fiftyone_isoclip.dataset.indexed import Indexed, Rows
+from fiftyone_isoclip.dataset.indexed import Indexed, Rows, named
 from fiftyone_isoclip.dataset.similarity_rows import SimilarityRows
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY, CosineIndex, Neighbors
 from fiftyone_isoclip.index.vectors import unit_rows
 
 Float32s = npt.NDArray[np.float32]
-
-_NAMED_IDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +28,7 @@ class TextQuery:
     embeddings: Float32s
 
 
-class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):  # type: ignore[misc]
+class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
     """Exact cosine search over the vectors of a field, or over vectors kept with the run.
 
     Plain CLIP embeddings (recognised by their field's origin, or by their dim) are searched in two
@@ -49,7 +47,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):  # type: ignore[mis
         prompts = _prompts(query)
         if prompts is None or not self.supports_prompts:
             return super()._parse_query(query)
-        is_plain = self._ready().embedding_map is not None
+        is_plain = self.settle().embedding_map is not None
         model = self._isoclip_model() if is_plain else None
         if model is None:
             return super()._parse_query(query)
@@ -75,7 +73,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):  # type: ignore[mis
             )
         if query is None:
             return self._neighbors_of_all(k, reverse, return_dists)
-        indexed = self._ready()
+        indexed = self.settle()
         index, vectors, is_single = self._vectors(indexed, query)
         if aggregation is not None:
             vectors, is_single = unit_rows(vectors).mean(axis=0, keepdims=True), True
@@ -91,7 +89,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):  # type: ignore[mis
         similarity = 1 - _threshold(thresh)
         if query is None:
             return self._pairs_of_all(similarity, return_dists)
-        indexed = self._ready()
+        indexed = self.settle()
         index, vectors, is_single = self._vectors(indexed, query)
         found = _nearest(index, vectors, None, self._current_inds, reverse=False)
         counts = (found.similarities >= np.float32(similarity)).sum(axis=1)
@@ -128,7 +126,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):  # type: ignore[mis
 
     def _viewed(self) -> CosineIndex:
         """What image queries are compared with, only the rows of the view, in its order."""
-        images, rows = self._ready().images, self._current_inds
+        images, rows = self.settle().images, self._current_inds
         return images if rows is None else CosineIndex(images.vectors[rows])
 
     def _vectors(self, indexed: Indexed, query: Any) -> tuple[CosineIndex, Float32s, bool]:
@@ -147,7 +145,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):  # type: ignore[mis
         if absent:
             raise DatasetError(
                 f"{len(absent)} of the samples or labels asked for are not in the index "
-                f"({', '.join(absent[:_NAMED_IDS])}); embed them and build the index again"
+                f"({named(np.array(absent))}); embed them and build the index again"
             )
         return images, images.vectors[[indexed.row_of[id_] for id_ in ids]], given.ndim == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ from fiftyone_isoclip.dataset.indexed import (
     Ids,
     Indexed,
     Rows,
-    embedding_path,
-    existing_ids,
-    read_field,
+    check_known,
     restored_map,
     restored_vectors,
+    without_known,
 )
+from fiftyone_isoclip.dataset.similarity_field import embedding_path, existing_ids, read_field
 from fiftyone_isoclip.dataset.similarity_map import choose_map
 from fiftyone_isoclip.dataset.zoo import register
 from fiftyone_isoclip.errors import DatasetError
@@ -31,13 +30,8 @@ if TYPE_CHECKING:
     from fiftyone_isoclip.dataset.model import IsoClipModel
     from fiftyone_isoclip.projector import EmbeddingMap
 
-logger = logging.getLogger(__name__)
 
-
-_NAMED_IDS = 5
-
-
-class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
+class SimilarityRows(SimilarityIndex):
     """The half of an index that holds the rows; `FaissSimilarityIndex` adds the answers."""
 
     def __init__(
@@ -50,7 +44,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
         backend: Any = None,
     ) -> None:
         self._dataset = samples._root_dataset
-        self._is_settled = indexed is not None
+        self._is_settled = False
         SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
         self._indexed = self._read() if indexed is None else indexed
 
@@ -99,7 +93,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
         """
         new = Indexed.of(embeddings, sample_ids, label_ids)
         if not overwrite:
-            new = self._only_absent(new, allow_existing, warn_existing)
+            new = without_known(new, self._indexed.ids, allow_existing, warn_existing)
         if new.source.n == 0:
             return
         indexed = self._settled(self._indexed.put(new))
@@ -133,7 +127,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
         gone = np.zeros(indexed.source.n, np.bool_)
         for asked, known in ((sample_ids, indexed.sample_ids), (label_ids, indexed.label_ids)):
             if asked is not None and known is not None:
-                self._check_missing(asked, known, allow_missing, warn_missing)
+                check_known(asked, known, allow_missing, warn_missing)
                 gone |= np.isin(known, list(asked))
         if not gone.any():
             return
@@ -162,7 +156,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
         Raises:
             DatasetError: if ids are not in the index and that is not allowed.
         """
-        indexed = self._ready()
+        indexed = self.settle()
         asked, known = label_ids, indexed.label_ids
         if label_ids is None:
             asked, known = sample_ids, indexed.sample_ids
@@ -171,7 +165,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
             if known is None:
                 raise DatasetError("labels were asked for; this index is of whole images")
             asked = [str(id_) for id_ in np.atleast_1d(asked)]
-            self._check_missing(asked, known, allow_missing, warn_missing)
+            check_known(asked, known, allow_missing, warn_missing)
             if known is indexed.ids:
                 rows = np.array([indexed.row_of[i] for i in asked if i in indexed.row_of], int)
             else:
@@ -181,7 +175,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
 
     def compute_embeddings(self, samples: Any, model: Any = None, **kwargs: Any) -> Any:
         """As FiftyOne's, with the run's model giving what this index holds: plain or IsoCLIP."""
-        if model is None and self._ready().embedding_map is not None:
+        if model is None and self.settle().embedding_map is not None:
             isoclip = self._isoclip_model()
             model = None if isoclip is None else isoclip.as_plain()
         return super().compute_embeddings(samples, model=model, **kwargs)
@@ -199,7 +193,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
     @property
     def saved(self) -> dict[str, Any]:
         """What FiftyOne stores of these results."""
-        return self._ready().saved(with_vectors=self.is_external)
+        return self.settle().saved(with_vectors=self.is_external)
 
     def attributes(self) -> list[str]:
         """The attributes that FiftyOne stores."""
@@ -210,10 +204,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
         cls, d: dict[str, Any], samples: Any, config: Any, brain_key: str
     ) -> SimilarityRows:
         saved = d["saved"]
-        indexed = restored_vectors(saved)
-        if indexed is not None:
-            return cls(samples, config, brain_key, indexed=indexed)
-        index = cls(samples, config, brain_key)
+        index = cls(samples, config, brain_key, indexed=restored_vectors(saved))
         index._trust(restored_map(saved))
         return index
 
@@ -224,7 +215,7 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
             return Indexed.empty(patches=patches_field is not None)
         return read_field(self._dataset, self.config.embeddings_field, patches_field)
 
-    def _ready(self) -> Indexed:
+    def settle(self) -> Indexed:
         """The rows, settled which map images are searched through."""
         if not self._is_settled:
             self._indexed = self._settled(self._indexed)
@@ -293,30 +284,3 @@ class SimilarityRows(SimilarityIndex):  # type: ignore[misc]
         there = existing_ids(self._dataset, patches_field)
         self._replace(indexed.keep(np.isin(indexed.ids, list(there))), look_anew=True)
         return True
-
-    def _only_absent(self, new: Indexed, allow_existing: bool, warn_existing: bool) -> Indexed:
-        known = np.isin(new.ids, self._indexed.ids)
-        if not known.any():
-            return new
-        told = f"{known.sum()} ids are in the index already ({_named(new.ids[known])})"
-        if not allow_existing:
-            raise DatasetError(f"{told}; pass overwrite=True to replace their vectors")
-        if warn_existing:
-            logger.warning("%s and keep their vectors", told)
-        return new.keep(~known)
-
-    def _check_missing(
-        self, asked: Sequence[str], known: Ids, allow_missing: bool, warn_missing: bool
-    ) -> None:
-        missing = np.setdiff1d(list(asked), known)
-        if not missing.size:
-            return
-        told = f"{missing.size} ids are not in the index ({_named(missing)})"
-        if not allow_missing:
-            raise DatasetError(f"{told}; embed them and add them first")
-        if warn_missing:
-            logger.warning("%s", told)
-
-
-def _named(ids: Ids) -> str:
-    return ", ".join(ids[:_NAMED_IDS]) + (" ..." if len(ids) > _NAMED_IDS else "")
