@@ -2,6 +2,7 @@
 # ARGS goes to the command behind a target: make demo ARGS="--help", make test ARGS="tests/unit -x".
 
 ARGS ?=
+EXTRAS ?= dev
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -51,5 +52,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python .venv -c constraints.txt -e ".[dev]"
+	$(BIN)/uv pip install --python .venv -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
