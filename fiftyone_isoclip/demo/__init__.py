@@ -1,0 +1,1 @@
+"""The demonstration: rendered scenes, photographs found in installed packages, planted copies."""
