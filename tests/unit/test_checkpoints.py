@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -232,6 +233,19 @@ def test_f14_weights_are_never_made_up(weights):
 def test_an_unreachable_hub_is_explained_with_the_remedy(name, offline):
     with pytest.raises(CheckpointError, match=r"could not be fetched.*ARCHITECTURE/PATH"):
         load_clip(name)
+
+
+def test_a_local_folder_brings_its_own_architecture(weights, tmp_path):
+    config = {"model_cfg": small_models.CONFIGS["vit"], "preprocess_cfg": {"mean": [0.5] * 3}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    (tmp_path / "open_clip_model.safetensors").write_bytes(weights[1].read_bytes())
+    clip = load_clip(f"local-dir:{tmp_path}", device="cpu", precision="float32")
+    oracle = small_models.build(weights[0])
+    pixels = small_models.pixels(oracle)
+    with torch.inference_mode():
+        expected = oracle.encode_image(pixels).numpy()
+    np.testing.assert_allclose(clip.image_embeddings(pixels), expected, atol=1e-5)
+    assert clip.text_embeddings(["a dog"]).shape == (1, clip.dim)
 
 
 def test_a_local_folder_without_weights_is_refused(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.encoder.devices import choose_device, choose_precision
 from fiftyone_isoclip.errors import BandError, CheckpointError, IsoClipError
@@ -240,3 +241,14 @@ def test_a_tokenizer_that_lies_on_the_hub_fails_on_use_only(tmp_path, monkeypatc
     assert clip.image_embeddings(small_models.pixels(model)).shape == (5, 80)
     with pytest.raises(CheckpointError, match=r"tokenizer of .* could not be opened"):
         clip.text_embeddings(["a dog"])
+
+
+def test_the_demo_reads_prompts_and_tells_what_it_cannot_read():
+    """It needs no network, and of twelve unseen scenes it knows most by their captions."""
+    clip = load_clip("isoclip-demo", device="cpu", precision="float32")
+    scenes = [render_scene(7_000_000 + seed, 96) for seed in range(12)]
+    images = clip.image_embeddings(torch.stack([clip.preprocess(s.image) for s in scenes]))
+    texts = clip.text_embeddings([scene.caption for scene in scenes])
+    images, texts = (e / np.linalg.norm(e, axis=1, keepdims=True) for e in (images, texts))
+    assert ((images @ texts.T).argmax(axis=1) == np.arange(12)).sum() >= 7
+    assert clip.unknown_words(["a red circle and a unicorn"]) == ["unicorn"]
