@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -22,12 +22,15 @@ from fiftyone_isoclip.dataset.fields import (
 )
 from fiftyone_isoclip.dataset.model import IsoClipModel
 from fiftyone_isoclip.dataset.targets import Fields, Target, list_targets
-from fiftyone_isoclip.dataset.writing import write_label_values, write_values
+from fiftyone_isoclip.dataset.writing import insist, write_label_values, write_values
 from fiftyone_isoclip.encoder import Batch, Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
 
 Progress = bool | Callable[[Any], None] | None
 """As in FiftyOne: show a bar or not, its own setting (None), or a function called with the bar."""
+
+_MOST_PASSES = 3
+"""How often what the database lost is computed again before it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,12 @@ def embed(
     sources = {target.id: target.source_now(clip.fingerprint) for target in targets}
     _check_reachable(targets, sources)
     stale = [t for t in targets if overwrite or t.source is None or t.source != sources[t.id]]
-    paths, boxes = [target.path for target in stale], [target.box for target in stale]
-    batches = embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
-    failed = _Desk(dataset, fields, stale, sources).fill(batches, progress)
+
+    def compute(wanted: Sequence[Target]) -> Iterator[Batch]:
+        paths, boxes = [target.path for target in wanted], [target.box for target in wanted]
+        return embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
+
+    failed = _Desk(dataset, fields, sources, progress).work_off(stale, compute)
     return EmbedReport(
         field=fields.embedding,
         computed=len(stale) - len(failed),
@@ -126,38 +132,59 @@ def _check_reachable(targets: Sequence[Target], sources: Mapping[str, str | None
 
 @dataclass(frozen=True, slots=True)
 class _Desk:
-    """Where the batches of one run are stored."""
+    """Where the batches of one run are stored; ``sources`` is what each vector is made from."""
 
     dataset: fo.Dataset
     fields: Fields
-    stale: Sequence[Target]
     sources: Mapping[str, str | None]
+    progress: Progress
 
-    def fill(self, batches: Iterable[Batch], progress: Progress) -> dict[str, str]:
+    def work_off(
+        self, stale: Sequence[Target], compute: Callable[[Sequence[Target]], Iterable[Batch]]
+    ) -> dict[str, str]:
+        """Compute and store until the database has everything; return the failures."""
+        failed: dict[str, str] = {}
+        missing = stale
+        for _ in range(_MOST_PASSES):
+            failed |= self.fill(missing, compute(missing))
+            missing = self.lost(missing, failed)
+            if not missing:
+                return failed
+        raise DatasetError(
+            f"{len(missing)} embeddings were written and are not in the database; "
+            "see whether it keeps crashing, or whether something else writes the same field"
+        )
+
+    def lost(self, written: Sequence[Target], failed: Mapping[str, str]) -> list[Target]:
+        """What the database does not hold although it said so: a crash costs it the last 0.1 s."""
+        due = {t.id: None if t.id in failed else self.sources[t.id] for t in written}
+        held = insist(self.dataset, lambda: list_targets(self.dataset, self.fields))
+        return [t for t in held if t.id in due and t.source != due[t.id]]
+
+    def fill(self, wanted: Sequence[Target], batches: Iterable[Batch]) -> dict[str, str]:
         """Store batches as they come, each while the next one is computed; return the failures."""
         failed: dict[str, str] = {}
-        total = len(self.stale)
-        bar = fou.ProgressBar(total=total, progress=progress, iters_str="images")
+        bar = fou.ProgressBar(total=len(wanted), progress=self.progress, iters_str="images")
         with bar, ThreadPoolExecutor(1, thread_name_prefix="isoclip-save") as writer:
             saving: Future[None] | None = None
             for batch in batches:
                 if saving is not None:
                     saving.result()
-                saving = writer.submit(self.save, batch)
-                failed |= {self.stale[row].id: why for row, why in batch.failures.items()}
+                saving = writer.submit(self.save, wanted, batch)
+                failed |= {wanted[row].id: why for row, why in batch.failures.items()}
                 bar.update(len(batch.rows) + len(batch.failures))
             if saving is not None:
                 saving.result()
         return failed
 
-    def save(self, batch: Batch) -> None:
+    def save(self, wanted: Sequence[Target], batch: Batch) -> None:
         """Store a batch, its vectors first: a source must never vouch for an older vector."""
-        done = [self.stale[row] for row in batch.rows]
-        failed = {self.stale[row].id: why for row, why in batch.failures.items()}
+        done = [wanted[row] for row in batch.rows]
+        failed = {wanted[row].id: why for row, why in batch.failures.items()}
         nothing = dict.fromkeys(failed)
         healed = {target.id: None for target in done if target.error}
         vectors = {t.id: vector for t, vector in zip(done, batch.embeddings, strict=True)}
-        owners = {self.stale[row].id: self.stale[row].sample_id for row in batch.failures}
+        owners = {wanted[row].id: wanted[row].sample_id for row in batch.failures}
         owners |= {target.id: target.sample_id for target in done}
         self._write(self.fields.embedding, vectors | nothing, owners)
         self._write(self.fields.source, {t.id: self.sources[t.id] for t in done} | nothing, owners)

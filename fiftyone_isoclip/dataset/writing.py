@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import fiftyone as fo
 from pymongo.errors import ConnectionFailure
 
 from fiftyone_isoclip.dataset.fields import check_alive
 from fiftyone_isoclip.errors import DatasetError
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 180.0
 """How long a write is repeated while the database cannot be reached."""
@@ -23,7 +25,7 @@ def write_values(dataset: fo.Dataset, path: str, values: Mapping[str, Any]) -> N
         DatasetError: the dataset is gone, or the database stays away.
     """
     if values:
-        _insist(
+        insist(
             dataset,
             lambda: dataset.set_values(path, dict(values), key_field="id", expand_schema=False),
         )
@@ -42,17 +44,22 @@ def write_label_values(
             {"sample_id": sample_ids[label], "label_id": label, "value": value}
             for label, value in values.items()
         ]
-        _insist(dataset, lambda: dataset.set_label_values(path, entries))
+        insist(dataset, lambda: dataset.set_label_values(path, entries))
 
 
-def _insist(dataset: fo.Dataset, write: Callable[[], object]) -> None:
-    """Repeat a write, which has to be idempotent, until it succeeds or patience ends."""
+def insist(dataset: fo.Dataset, action: Callable[[], T]) -> T:
+    """Repeat an idempotent action on the database until it succeeds.
+
+    Raises:
+        DatasetError: the dataset is gone, or the database stays away.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            check_alive(dataset)
-            write()
-            return
+            try:
+                return action()
+            finally:
+                check_alive(dataset)  # afterwards, because it may go away meanwhile
         except ConnectionFailure as error:
             if time.monotonic() > deadline:
                 raise DatasetError(

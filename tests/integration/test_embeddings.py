@@ -1,0 +1,444 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import open_clip
+import pytest
+import torch
+from fiftyone import ViewField as F
+from PIL import Image
+from safetensors.torch import load_file
+
+from fiftyone_isoclip.dataset import embed, load_model
+from fiftyone_isoclip.dataset.fields import read_origin
+from fiftyone_isoclip.encoder import load_clip
+from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.installation import bundled_mongod, mongod_version
+from tests.mongod import Mongod
+from tests.pictures import draw, draw_many
+
+FIELD = "clip_embedding"
+
+
+def by_open_clip(checkpoint, images):
+    """What open_clip itself makes of these images, one at a time: the oracle."""
+    architecture, _, weights = checkpoint.partition("/")
+    model, _, preprocess = open_clip.create_model_and_transforms(architecture)
+    model.load_state_dict(load_file(weights))
+    model.eval()
+    with torch.no_grad():
+        return np.concatenate(
+            [model.encode_image(preprocess(image.convert("RGB"))[None]).numpy() for image in images]
+        )
+
+
+def stored(samples, field=FIELD):
+    return samples.values(field)
+
+
+def agreement(expected, found):
+    """The lowest cosine of a row to its twin: 1e-3 is left to the processor's half precision."""
+    found = np.stack(found)
+    cosines = np.einsum("ij,ij->i", expected, found)
+    return (cosines / np.linalg.norm(expected, axis=1) / np.linalg.norm(found, axis=1)).min()
+
+
+def run_child(script, *arguments, env=None):
+    code = textwrap.dedent(script)
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | (env or {}),
+        cwd=Path(__file__).parents[2],
+    )
+
+
+CHILD = """
+    import sys, time, pathlib
+    name, weights, folder, pause = sys.argv[1:]
+    import fiftyone as fo
+    from tests.checkpoints import register_architecture
+    from fiftyone_isoclip.dataset import embed
+    register_architecture(pathlib.Path(folder))
+    if fo.dataset_exists(name):
+        dataset = fo.load_dataset(name)
+    else:
+        dataset = fo.Dataset(name)
+        files = sorted(str(path) for path in pathlib.Path(folder).glob("*.png"))
+        dataset.add_samples([fo.Sample(filepath=path) for path in files], progress=False)
+    report = embed(dataset, weights, batch_size=4, progress=lambda bar: time.sleep(float(pause)))
+    missing = len(dataset.exists("clip_embedding", False))
+    print("RESULT", report.computed, report.kept, len(report.failed), missing)
+"""
+
+
+class TestWhatIsStored:
+    def test_the_vectors_are_open_clips_own_in_float32_and_not_normalised(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        paths = draw_many(pictures, 7)
+        fill(paths)
+        report = embed(dataset, checkpoint, batch_size=3, progress=False)
+        expected = by_open_clip(checkpoint, [Image.open(path) for path in paths])
+        assert all(vector.dtype == np.float32 for vector in stored(dataset))
+        assert agreement(expected, stored(dataset)) > 0.999
+        lengths = np.linalg.norm(stored(dataset), axis=1) / np.linalg.norm(expected, axis=1)
+        np.testing.assert_allclose(lengths, 1, atol=0.02)
+        assert (report.computed, report.kept, report.failed) == (7, 0, {})
+        assert report.device == load_model(checkpoint).clip.device
+
+    def test_in_float32_they_are_equal_to_the_last_digits(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        paths = draw_many(pictures, 4)
+        fill(paths)
+        embed(dataset, load_clip(checkpoint, precision="float32"), progress=False)
+        expected = by_open_clip(checkpoint, [Image.open(path) for path in paths])
+        np.testing.assert_allclose(stored(dataset), expected, rtol=1e-4, atol=1e-4)
+
+    def test_the_field_says_which_checkpoint_made_it_also_after_clone_and_rename(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        fill(draw_many(pictures, 2))
+        embed(dataset, checkpoint, progress=False)
+        origin = read_origin(dataset, FIELD)
+        assert (origin.checkpoint, origin.band) == (checkpoint, None)
+        assert origin.fingerprint == load_clip(checkpoint).fingerprint
+        clone = dataset.clone()
+        try:
+            assert read_origin(clone, FIELD) == origin
+            clone.rename_sample_field(FIELD, "renamed")
+            clone.name = f"{dataset.name}-renamed"
+            assert read_origin(clone, "renamed") == origin
+        finally:
+            clone.delete()
+
+    def test_a_loaded_model_will_do_but_not_one_with_a_band_folded_in(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        fill(draw_many(pictures, 2))
+        model = load_model(checkpoint)
+        assert embed(dataset, model, progress=False).computed == 2
+        assert embed(dataset, model.clip, progress=False).kept == 2
+        with pytest.raises(DatasetError, match="folded in"):
+            embed(dataset, model.clip.folded(), progress=False)
+
+    def test_only_the_samples_of_a_view_are_touched(self, dataset, fill, pictures, checkpoint):
+        ids = fill(draw_many(pictures, 5))
+        report = embed(dataset.select(ids[1:3]), checkpoint, progress=False)
+        assert report.computed == 2
+        assert [vector is not None for vector in stored(dataset)] == [0, 1, 1, 0, 0]
+
+    def test_odd_paths_f07(self, dataset, fill, pictures, checkpoint):
+        names = ["a b.png", "ünï—✓.png", "quote'\".png", "new\nline.png", "x" * 251 + ".png"]
+        fill([draw(pictures / name, n) for n, name in enumerate(names)])
+        assert embed(dataset, checkpoint, progress=False).failed == {}
+
+
+class TestWhatIsComputedAgain:
+    def test_new_and_changed_images_only(self, dataset, fill, pictures, checkpoint):
+        paths = draw_many(pictures, 4)
+        fill(paths)
+        embed(dataset, checkpoint, progress=False)
+        before = stored(dataset)
+        draw(Path(paths[2]), seed=99)
+        fill(draw_many(pictures, 1, first_seed=10))
+        report = embed(dataset, checkpoint, progress=False)
+        after = stored(dataset)
+        assert (report.computed, report.kept) == (2, 3)
+        assert [np.array_equal(a, b) for a, b in zip(before, after[:4], strict=True)] == [
+            1,
+            1,
+            0,
+            1,
+        ]
+        expected = by_open_clip(checkpoint, [Image.open(paths[2])])
+        assert agreement(expected, after[2:3]) > 0.999
+
+    def test_everything_on_demand(self, dataset, fill, pictures, checkpoint):
+        fill(draw_many(pictures, 3))
+        embed(dataset, checkpoint, progress=False)
+        assert embed(dataset, checkpoint, overwrite=True, progress=False).computed == 3
+
+    def test_a_cancelled_run_keeps_what_it_saved_and_goes_on(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        fill(draw_many(pictures, 12))
+
+        def cancel(bar):
+            if bar.iteration >= 6:
+                raise InterruptedError("cancelled")
+
+        with pytest.raises(InterruptedError):
+            embed(dataset, checkpoint, batch_size=3, progress=cancel)
+        saved = dataset.count(FIELD)
+        assert 3 <= saved <= 6
+        report = embed(dataset, checkpoint, progress=False)
+        assert (report.kept, report.computed) == (saved, 12 - saved)
+
+    def test_f01_a_killed_run_recomputes_at_most_what_was_not_saved(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        fill(draw_many(pictures, 40))
+        dataset.persistent = True
+        child = run_child(CHILD, dataset.name, checkpoint, str(pictures), "0.3")
+        while not dataset.has_field(FIELD) or dataset.count(FIELD) < 12:
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(0.05)
+            dataset.reload()
+        child.kill()
+        child.communicate()
+        saved = dataset.exists(f"{FIELD}_source")
+        n_saved = len(saved)
+        assert 8 <= n_saved < 40
+        assert n_saved % 4 == 0
+        assert saved.count(FIELD) == n_saved
+        report = embed(dataset, checkpoint, batch_size=4, progress=False)
+        assert (report.kept, report.computed, report.failed) == (n_saved, 40 - n_saved, {})
+        expected = by_open_clip(checkpoint, [Image.open(p) for p in dataset.values("filepath")])
+        assert agreement(expected, stored(dataset)) > 0.999
+
+    @pytest.mark.skipif(
+        not mongod_version(bundled_mongod()), reason="no mongod binary to stop and start"
+    )
+    def test_f12_a_database_that_goes_away_leaves_no_holes(self, tmp_path, pictures, checkpoint):
+        draw_many(pictures, 24)
+        mongod = Mongod(bundled_mongod(), tmp_path / "database")
+        mongod.start()
+        try:
+            world = {"FIFTYONE_DATABASE_URI": mongod.uri}
+            child = run_child(CHILD, "away", checkpoint, str(pictures), "0.5", env=world)
+            log = tmp_path / "database" / "mongod.log"
+            while "away" not in log.read_text() and child.poll() is None:
+                time.sleep(0.05)
+                if _vectors(mongod) >= 4:
+                    break
+            mongod.process.kill()
+            mongod.process.wait()
+            time.sleep(3)
+            mongod.start()
+            out, err = child.communicate(timeout=240)
+        finally:
+            mongod.remove()
+        assert child.returncode == 0, err
+        assert "RESULT 24 0 0 0" in out
+
+
+def _vectors(mongod):
+    from pymongo import MongoClient
+
+    with MongoClient(mongod.uri) as client:
+        database = client[os.environ["FIFTYONE_DATABASE_NAME"]]
+        names = [name for name in database.list_collection_names() if name.startswith("samples.")]
+        return sum(database[n].count_documents({FIELD: {"$type": "binData"}}) for n in names)
+
+
+class TestFailures:
+    def test_f04_bad_files_fail_alone_with_a_reason_on_their_sample(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        good = draw_many(pictures, 6)
+        whole = Path(good[0]).read_bytes()
+        (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
+        (pictures / "empty.png").touch()
+        (pictures / "text.png").write_text("<html>not found</html>")
+        (pictures / "folder.png").mkdir()
+        os.mkfifo(pictures / "pipe.png")
+        (pictures / "loop.png").symlink_to(pictures / "loop.png")
+        names = ["cut", "empty", "text", "folder", "pipe", "loop", "missing"]
+        bad = [str(pictures / f"{name}.png") for name in names]
+        mixed = [path for pair in zip(good, bad, strict=False) for path in pair] + bad[6:]
+        fill(mixed)
+        report = embed(dataset, checkpoint, batch_size=16, progress=False)
+        failed = {sample.filepath: sample[f"{FIELD}_error"] for sample in dataset}
+        assert {path for path, reason in failed.items() if reason} == set(bad)
+        assert sorted(report.failed.values()) == sorted(filter(None, failed.values()))
+        assert dataset.exists(FIELD).values("filepath") == [p for p in mixed if p in good]
+        expected = by_open_clip(checkpoint, [Image.open(path) for path in good])
+        assert agreement(expected, stored(dataset.exists(FIELD))) > 0.999
+
+    def test_f04_a_file_that_turned_bad_loses_its_old_vector_until_it_is_mended(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        paths = draw_many(pictures, 3)
+        fill(paths)
+        embed(dataset, checkpoint, progress=False)
+        Path(paths[1]).write_text("gone bad")
+        assert list(embed(dataset, checkpoint, progress=False).failed) == [dataset.values("id")[1]]
+        sample = dataset[paths[1]]
+        assert (sample[FIELD], sample[f"{FIELD}_source"]) == (None, None)
+        draw(Path(paths[1]), seed=1)
+        assert embed(dataset, checkpoint, progress=False).computed == 1
+        sample.reload()
+        assert sample[FIELD] is not None
+        assert sample[f"{FIELD}_error"] is None
+
+    def test_an_unmounted_disk_does_not_clear_every_vector(
+        self, dataset, fill, pictures, checkpoint
+    ):
+        fill(draw_many(pictures, 3))
+        embed(dataset, checkpoint, progress=False)
+        pictures.rename(pictures.with_name("away"))
+        with pytest.raises(DatasetError, match="disk mounted"):
+            embed(dataset, checkpoint, progress=False)
+        assert dataset.count(FIELD) == 3
+
+    def test_f09_none_one_and_nothing_but_failures(self, dataset, fill, pictures, checkpoint):
+        report = embed(dataset, checkpoint, progress=False)
+        assert (report.computed, report.kept, report.failed) == (0, 0, {})
+        fill([str(pictures / "missing.png")])
+        report = embed(dataset, checkpoint, progress=False)
+        assert report.computed == 0
+        assert len(report.failed) == 1
+        fill(draw_many(pictures, 1))
+        assert embed(dataset, checkpoint, progress=False).computed == 1
+
+
+class TestPatches:
+    @pytest.fixture
+    def boxed(self, dataset, fill, pictures):
+        fill(draw_many(pictures, 2))
+        boxes = [[(0, 0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)], [(0.25, 0, 0.5, 1)]]
+        labels = [
+            fo.Detections(
+                detections=[
+                    fo.Detection(label=f"box{n}", bounding_box=box) for n, box in enumerate(each)
+                ]
+            )
+            for each in boxes
+        ]
+        dataset.set_values("things", labels)
+        return boxes
+
+    def test_every_box_gets_the_vector_of_its_crop(self, dataset, boxed, checkpoint):
+        report = embed(dataset, checkpoint, patches_field="things", progress=False)
+        crops = []
+        for path, boxes in zip(dataset.values("filepath"), boxed, strict=True):
+            image = Image.open(path)
+            for left, top, width, height in boxes:
+                edges = (left * 64, top * 64, (left + width) * 64, (top + height) * 64)
+                crops.append(image.crop(edges))
+        expected = by_open_clip(checkpoint, crops)
+        assert (
+            agreement(expected, dataset.values(f"things.detections.{FIELD}", unwind=True)) > 0.999
+        )
+        assert report.computed == 3
+        assert dataset.first().things.detections[0][FIELD].dtype == np.float32
+        assert embed(dataset, checkpoint, patches_field="things", progress=False).kept == 3
+
+    def test_moved_boxes_are_computed_again_and_filtered_ones_left_alone(
+        self, dataset, boxed, checkpoint
+    ):
+        first = dataset.filter_labels("things", F("label") == "box0")
+        assert embed(first, checkpoint, patches_field="things", progress=False).computed == 2
+        sample = dataset.first()
+        held = dataset.values(f"things.detections.{FIELD}")
+        assert [[v is not None for v in each] for each in held] == [[1, 0], [1]]
+        sample.things.detections[0].bounding_box = [0.25, 0.25, 0.5, 0.5]
+        sample.save()
+        report = embed(dataset, checkpoint, patches_field="things", progress=False)
+        assert (report.computed, report.kept) == (2, 1)
+
+    def test_an_impossible_box_fails_alone(self, dataset, boxed, checkpoint):
+        sample = dataset.first()
+        sample.things.detections[0].bounding_box = [0.5, 0.5, 0, 0]
+        sample.save()
+        report = embed(dataset, checkpoint, patches_field="things", progress=False)
+        assert report.failed.keys() == {sample.things.detections[0].id}
+        assert "area" in dataset.first().things.detections[0][f"{FIELD}_error"]
+        assert report.computed == 2
+
+    def test_only_detections_have_boxes(self, dataset, boxed, checkpoint):
+        dataset.add_sample_field(
+            "kind", fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification
+        )
+        for name in ("kind", "nowhere", "filepath"):
+            with pytest.raises(DatasetError, match="Detections"):
+                embed(dataset, checkpoint, patches_field=name, progress=False)
+
+
+class TestRefusals:
+    def test_two_checkpoints_never_share_a_field(
+        self, dataset, fill, pictures, checkpoint, other_checkpoint
+    ):
+        ids = fill(draw_many(pictures, 4))
+        embed(dataset, checkpoint, progress=False)
+        before = stored(dataset)
+        with pytest.raises(DatasetError, match="choose another field or pass overwrite=True"):
+            embed(dataset, other_checkpoint, progress=False)
+        with pytest.raises(DatasetError, match="outside this view"):
+            embed(dataset.select(ids[:2]), other_checkpoint, overwrite=True, progress=False)
+        np.testing.assert_array_equal(stored(dataset), before)
+        assert embed(dataset, other_checkpoint, overwrite=True, progress=False).computed == 4
+        assert read_origin(dataset, FIELD).checkpoint == other_checkpoint
+        assert embed(dataset, other_checkpoint, progress=False).kept == 4
+
+    def test_vectors_of_unknown_origin_are_not_touched(self, dataset, fill, pictures, checkpoint):
+        fill(draw_many(pictures, 2))
+        dataset.set_values(FIELD, list(np.ones((2, 24), np.float32)))
+        with pytest.raises(DatasetError, match="unknown origin"):
+            embed(dataset, checkpoint, progress=False)
+
+    def test_f21_a_field_of_another_type(self, dataset, fill, pictures, checkpoint):
+        fill(draw_many(pictures, 1))
+        dataset.add_sample_field(FIELD, fo.FloatField)
+        with pytest.raises(DatasetError, match="FloatField"):
+            embed(dataset, checkpoint, progress=False)
+        assert not dataset.has_field(f"{FIELD}_source")
+
+    @pytest.mark.parametrize("name", ["../up", "a/b", "Upper", "9", "", "a b", "$x"])
+    def test_f16_a_new_field_needs_a_plain_name(self, dataset, fill, pictures, checkpoint, name):
+        fill(draw_many(pictures, 1))
+        with pytest.raises(DatasetError):
+            embed(dataset, checkpoint, name, progress=False)
+
+    def test_f21_a_dataset_deleted_meanwhile(self, dataset, fill, pictures, checkpoint):
+        fill(draw_many(pictures, 8))
+
+        def delete(bar):
+            if not dataset.deleted:
+                dataset.delete()
+
+        with pytest.raises(DatasetError, match="was deleted"):
+            embed(dataset, checkpoint, batch_size=2, progress=delete)
+        with pytest.raises(DatasetError, match="was deleted"):
+            embed(dataset, checkpoint, progress=False)
+
+    def test_f21_a_dataset_deleted_by_another_process(self, dataset, fill, pictures, checkpoint):
+        fill(draw_many(pictures, 8))
+
+        def delete(bar):
+            fo.core.odm.get_db_conn().datasets.delete_one({"_id": dataset._doc.id})
+
+        with pytest.raises(DatasetError, match="was deleted"):
+            embed(dataset, checkpoint, batch_size=2, progress=delete)
+
+    def test_f21_a_dataset_renamed_meanwhile(self, dataset, fill, pictures, checkpoint):
+        fill(draw_many(pictures, 8))
+
+        def rename(bar):
+            dataset.name = f"{dataset.name}-x"
+
+        embed(dataset, checkpoint, batch_size=2, progress=rename)
+        assert dataset.count(FIELD) == 8
+
+    def test_what_is_no_collection_of_images(self, dataset, fill, pictures, checkpoint):
+        with pytest.raises(DatasetError, match="found list"):
+            embed([], checkpoint)
+        with pytest.raises(DatasetError, match="found int"):
+            embed(dataset, 3)
+        fill(draw_many(pictures, 1))
+        dataset.set_values(
+            "things", [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])])]
+        )
+        with pytest.raises(DatasetError, match="PatchesView"):
+            embed(dataset.to_patches("things"), checkpoint)
