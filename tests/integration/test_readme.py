@@ -1,0 +1,74 @@
+"""Every Python block and every command of the README runs as it stands there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from sybil import Document, Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from fiftyone_isoclip.demo.scenes import render_scene
+
+
+def run_commands(example: Example) -> None:
+    """Run each line of a console block, the command being that of this environment."""
+    for line in str(example.parsed).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "isoclip", f"a console block runs {program!r}, which is not ours"
+        command = [sys.executable, "-W", "ignore", "-m", "fiftyone_isoclip.cli", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a few photos, two of them the same picture."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        render_scene(seed, 128).image.save(photos / f"{seed}.png")
+    render_scene(0, 128).image.save(photos / "0-again.jpg", quality=92)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    if fo.dataset_exists("my-photos"):
+        fo.delete_dataset("my-photos")
+
+
+@pytest.fixture
+def readme(repo_root: Path) -> Document:
+    parsers = [PythonCodeBlockParser(), CodeBlockParser("console", run_commands)]
+    return Sybil(parsers=parsers).parse(repo_root / "README.md")
+
+
+def test_the_code_of_the_readme_runs_and_means_what_it_says(readme, folder, monkeypatch):
+    # Nobody closes a browser window here; the App itself is opened in tests/e2e.
+    monkeypatch.setattr(fo, "launch_app", lambda view, auto: view)
+    blocks = list(readme.examples())
+    assert len(blocks) >= 5
+    for example in blocks:
+        example.evaluate()
+    said = readme.namespace
+
+    groups = [
+        {Path(g.path).name, *(Path(c.path).name for c in g.copies)} for g in said["found"].groups
+    ]
+    assert {"0.png", "0-again.jpg"} in groups
+    assert said["near"].ids[0] != said["dataset"].first().id
+    assert len(said["clusters"].clusters) == 3
+
+    told = json.loads((folder / "duplicates.json").read_text(encoding="utf-8"))
+    named = [
+        {Path(g["keeper"]).name, *(Path(m["path"]).name for m in g["members"])}
+        for g in told["groups"]
+    ]
+    assert {"0.png", "0-again.jpg"} in named
+    found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    assert len(found[0]["results"]) == 5
+    assert len(np.load(folder / "embeddings.npz")["embeddings"]) == 7

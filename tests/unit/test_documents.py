@@ -1,0 +1,32 @@
+"""The documents name only files that exist, and every page of the decisions is a decision."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+PATH = re.compile(r"`((?:fiftyone_isoclip|tests|scripts|benchmarks|docs)/[\w./-]+|fiftyone\.yml)`")
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_names_only_files_that_exist(repo_root, document):
+    page = repo_root / document
+    text = page.read_text(encoding="utf-8")
+    named = {repo_root / path for path in PATH.findall(text)}
+    linked = {page.parent / path for path in LINK.findall(text)}
+    assert [str(path) for path in named | linked if not path.exists()] == []
+
+
+def test_the_architecture_names_many_files(repo_root):
+    text = (repo_root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert len(set(PATH.findall(text))) > 15
+
+
+def test_every_floor_is_described(repo_root):
+    text = (repo_root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = repo_root / "fiftyone_isoclip"
+    floors = [p for p in package.iterdir() if (p / "__init__.py").exists()]
+    assert [p.name for p in floors if f"`fiftyone_isoclip/{p.name}/`" not in text] == []
