@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +10,7 @@ import typer
 
 from fiftyone_isoclip import files
 from fiftyone_isoclip.cli.options import Device, ImagesPath, JsonFile, ModelName, check_output
-from fiftyone_isoclip.cli.screen import note_failures, report, say
+from fiftyone_isoclip.cli.screen import note_failures, progress_bar, report, say
 from fiftyone_isoclip.cli.sources import (
     DATASET_PREFIX,
     embed_source,
@@ -70,8 +68,15 @@ def run_embed(
 def _embed_dataset(dataset: fo.Dataset, clip: Clip) -> tuple[Clip, FileEmbeddings]:
     from fiftyone_isoclip.dataset import embed
 
-    with redirect_stdout(sys.stderr):  # FiftyOne's progress bar belongs beside the result
-        field = embed(dataset, clip).field
+    done = 0
+    with progress_bar("Embedding", len(dataset)) as advance:
+
+        def follow(bar: Any) -> None:
+            nonlocal done
+            advance(bar.iteration - done)
+            done = bar.iteration
+
+        field = embed(dataset, clip, progress=follow).field
     return clip, _stored(dataset, field, clip.dim)
 
 

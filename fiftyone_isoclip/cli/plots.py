@@ -33,6 +33,7 @@ def draw_spectrum(clip: Clip, path: Path) -> None:
         xlabel="direction",
         ylabel="singular value / largest",
     )
+    axes.margins(x=0)
     axes.legend(loc="lower left")
     drawn = BytesIO()
     try:

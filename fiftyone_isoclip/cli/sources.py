@@ -33,6 +33,7 @@ def load_dataset(path: str) -> fo.Dataset:
     with redirect_stdout(sys.stderr):  # stdout is for results, and FiftyOne may greet on it
         import fiftyone as fo
 
+        fo.config.show_progress_bars = False  # they would be drawn on stdout too
         if not fo.dataset_exists(name):
             known = ", ".join(fo.list_datasets()) or "none at all"
             raise DatasetError(f"FiftyOne has no dataset called {name!r}; it has {known}")
