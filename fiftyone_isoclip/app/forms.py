@@ -18,10 +18,10 @@ Context = Any
 
 def target_samples(ctx: Context) -> Any:
     """The samples the user chose: the dataset, the current view or the selection, ungrouped."""
-    samples = ctx.target_view(require_flat=True)
-    # Groups that a view makes (such as those of duplicates) are no groups of the dataset.
-    dynamic = samples.media_type == "group" and ctx.dataset.media_type != "group"
-    return samples.flatten() if dynamic else samples
+    grouped = ctx.dataset.media_type == "group"
+    # Beware: FiftyOne's own flattening fails on groups that a view makes, such as duplicates.
+    samples = ctx.target_view(require_flat=grouped)
+    return samples if grouped or samples.media_type != "group" else samples.flatten()
 
 
 def check(prop: Any, test: Callable[[], object]) -> None:
