@@ -57,9 +57,13 @@ CONFIGS = {
 """One of each way in which open_clip ends a tower; no head is square but the identities."""
 
 
-def register(name, folder, **changes):
-    """Make a shrunk configuration known to open_clip; -> the architecture's name."""
-    architecture = f"small-{name}"
+def register(name, folder, *, called="small", **changes):
+    """Make a shrunk configuration known to open_clip; -> the architecture's name.
+
+    open_clip keeps the first of a name in this process: changes need a name of their own.
+    """
+    architecture = f"{called}-{name}"
+    assert called != "small" or not changes
     config = copy.deepcopy(CONFIGS[name]) | changes
     (folder / f"{architecture}.json").write_text(json.dumps(config))
     if architecture not in open_clip.list_models():

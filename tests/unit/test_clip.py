@@ -234,7 +234,7 @@ def test_f20_one_image_that_does_not_fit_is_a_clear_stop(clip, oracle):
 def test_a_tokenizer_that_lies_on_the_hub_fails_on_use_only(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     text = dict(small_models.CONFIGS["vit"]["text_cfg"], hf_tokenizer_name="no/such-tokenizer")
-    architecture = small_models.register("vit-wide", tmp_path, text_cfg=text)
+    architecture = small_models.register("vit-wide", tmp_path, called="small-hub", text_cfg=text)
     model = small_models.build(architecture)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     clip = load_clip(f"{architecture}/{tmp_path / 'w.safetensors'}", precision="float32")
