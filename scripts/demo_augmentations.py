@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional
 
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 
@@ -32,8 +32,8 @@ class Strength:
     caption: float
 
 
-MILD = Strength(0.8, 1.0, 0.0, 0.0, 0.0, 0.0, 0.2, 0.0, 0.1, 0.1, 0.1, 0.0)
-STRONG = Strength(0.2, 0.6, 0.15, 0.35, 0.2, 0.4, 0.7, 0.15, 0.2, 0.25, 0.2, 0.12)
+MILD = Strength(0.6, 1.0, 0.0, 0.0, 0.0, 0.0, 0.2, 0.0, 0.1, 0.1, 0.1, 0.0)
+STRONG = Strength(0.15, 0.7, 0.18, 0.35, 0.2, 0.4, 0.75, 0.25, 0.2, 0.25, 0.2, 0.12)
 
 
 def _caption_strips(side: int, count: int = 64) -> Tensor:
@@ -45,7 +45,7 @@ def _caption_strips(side: int, count: int = 64) -> Tensor:
         strip = Image.new("L", (side * 2, side // 3))
         font = ImageFont.load_default(size=int(rng.integers(side // 8, side // 4)))
         text = "".join(rng.choice(letters, 18))
-        ImageDraw.Draw(strip).text((rng.integers(2, 20), 2), text, fill=255, font=font)
+        ImageDraw.Draw(strip).text((int(rng.integers(2, 20)), 2), text, fill=255, font=font)
         strips[row] = np.asarray(strip.resize((side, side // 6), Image.Resampling.BOX)) / 255
     return torch.from_numpy(strips)
 
@@ -57,7 +57,6 @@ class Augmenter:
         self.side = side
         self.draws = torch.Generator().manual_seed(seed)
         self.strips = _caption_strips(side)
-        self.cosines = _cosine_basis(8)
 
     def _chance(self, n: int, share: float) -> Tensor:
         return torch.rand(n, generator=self.draws) < share
@@ -80,7 +79,7 @@ class Augmenter:
         area = self._uniform(n, how.least_area, 1.0)
         scale = torch.where(self._chance(n, how.crop), area.sqrt(), torch.ones(n))
         shot = self._chance(n, how.screenshot)
-        scale = torch.where(shot, self._uniform(n, 1.3, 2.3), scale)
+        scale = torch.where(shot, self._uniform(n, 1.1, 2.2), scale)
         aspect = torch.exp(self._normal(n) * 0.08)
         angle = self._normal(n) * math.radians(9) * self._chance(n, how.tilt)
         turns = torch.randint(1, 4, (n,), generator=self.draws) * self._chance(n, how.quarter_turn)
@@ -88,15 +87,18 @@ class Augmenter:
         mirror = 1 - 2 * self._chance(n, how.flip).float()
         shift = (self._uniform(2 * n, -1, 1).view(n, 2)) * (1 - scale).abs()[:, None]
         cos, sin = angle.cos() * scale, angle.sin() * scale
-        theta = torch.stack([
-            torch.stack([cos * aspect * mirror, -sin / aspect, shift[:, 0]], 1),
-            torch.stack([sin * aspect * mirror, cos / aspect, shift[:, 1]], 1),
-        ], 1)
-        grid = F.affine_grid(theta, [n, 3, self.side, self.side], align_corners=False)
-        soft = F.pad(F.avg_pool2d(pictures, 2, 1), (0, 1, 0, 1), mode="replicate")
+        theta = torch.stack(
+            [
+                torch.stack([cos * aspect * mirror, -sin / aspect, shift[:, 0]], 1),
+                torch.stack([sin * aspect * mirror, cos / aspect, shift[:, 1]], 1),
+            ],
+            1,
+        )
+        grid = functional.affine_grid(theta, [n, 3, self.side, self.side], align_corners=False)
+        soft = functional.pad(functional.avg_pool2d(pictures, 2, 1), (0, 1, 0, 1), mode="replicate")
         coarse = (scale > 0.7).view(n, 1, 1, 1)
         source = torch.where(coarse, soft, pictures)
-        views = F.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
+        views = functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
         inside = (grid.abs().amax(-1) <= 1.0).float()[:, None]
         return views * inside + self._paper(n, shot) * (1 - inside)
 
@@ -114,11 +116,11 @@ class Augmenter:
             on = self._chance(n, how.colour)
             return torch.exp(self._uniform(n, -spread, spread) * on).view(n, 1, 1, 1)
 
-        light = factor(0.6)
+        light = factor(0.9)
         mean = views.mean((1, 2, 3), keepdim=True)
-        views = ((views - mean) * factor(0.6) + mean) * light
+        views = ((views - mean) * factor(0.8) + mean) * light
         grey = (views * LUMA).sum(1, keepdim=True)
-        colourful = factor(0.8) * (~self._chance(n, how.grey)).view(n, 1, 1, 1)
+        colourful = factor(1.0) * (~self._chance(n, how.grey)).view(n, 1, 1, 1)
         tint = 1 + 0.06 * how.colour * self._normal(n, 3).view(n, 3, 1, 1)
         return (grey + (views - grey) * colourful).mul_(tint).clamp_(0, 1)
 
@@ -174,6 +176,10 @@ def _blur(views: Tensor, sigma: float) -> Tensor:
     reach = max(1, round(2 * sigma))
     line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
     line = (line / line.sum()).view(1, 1, 1, -1).repeat(3, 1, 1, 1)
-    views = F.conv2d(F.pad(views, (reach, reach, 0, 0), mode="replicate"), line, groups=3)
+    views = functional.conv2d(
+        functional.pad(views, (reach, reach, 0, 0), mode="replicate"), line, groups=3
+    )
     tall = line.transpose(2, 3)
-    return F.conv2d(F.pad(views, (0, 0, reach, reach), mode="replicate"), tall, groups=3)
+    return functional.conv2d(
+        functional.pad(views, (0, 0, reach, reach), mode="replicate"), tall, groups=3
+    )

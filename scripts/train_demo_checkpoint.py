@@ -1,6 +1,6 @@
 """Train the self-trained demo weights: a small CLIP, from rendered scenes and captions only.
 
-    python scripts/train_demo_checkpoint.py --steps 9000 --out fiftyone_isoclip/encoder/demo
+    python -m scripts.train_demo_checkpoint
 
 It shows the machinery, and how the band changes what counts as similar; it does not reproduce
 the paper's gain, which belongs to CLIPs trained on hundreds of millions of photographs.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import time
 from multiprocessing import get_context
@@ -24,19 +25,20 @@ import numpy as np
 import open_clip
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from demo_augmentations import MILD, STRONG, Augmenter
+from open_clip import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.encoder.words import WordTokenizer
+from scripts.demo_augmentations import MILD, STRONG, Augmenter
 
 NAME = "isoclip-demo"
 HOME = Path("fiftyone_isoclip/encoder/demo")
 STEPS = 3000
 POOL_SIDE = 96
-IMAGE_WEIGHT = 1.0
+IMAGE_WEIGHT = 2.0
 IMAGE_TEMPERATURE = 0.1
 AVERAGE_KEEPS = 0.99
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
@@ -63,10 +65,12 @@ def contrast(left: Tensor, right: Tensor, scale: Tensor | float, twins: Tensor) 
     """Symmetric InfoNCE of two (n, r) sets; pairs marked in twins (n, n) are no negatives."""
     logits = (scale * left @ right.T).masked_fill(twins, -1e4)
     target = torch.arange(len(left))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return (
+        functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    ) / 2
 
 
-def build(config: Path) -> torch.nn.Module:
+def build(config: Path) -> CLIP:
     """Build the untrained model through open_clip's own factory."""
     open_clip.add_model_config(config)
     return open_clip.create_model(NAME)
@@ -85,7 +89,7 @@ def save(weights: dict[str, Tensor], path: Path, steps: int) -> None:
     save_file(state, path, metadata=notes)
 
 
-def _optimizer(model: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
+def _optimizer(model: CLIP, rate: float) -> torch.optim.Optimizer:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
@@ -94,20 +98,22 @@ def _optimizer(model: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
 
 def _pace(step: int) -> float:
     """The learning rate's factor: it knows no last step, so that training may stop at any."""
-    return min((step + 1) / 100, (400 / (step + 1)) ** 0.5, 1.0)
+    return min((step + 1) / 100, math.sqrt(400 / (step + 1)), 1.0)
 
 
-def _share_gradients(model: torch.nn.Module) -> None:
+def _share_gradients(model: CLIP) -> None:
     """Give every worker the mean of all workers' gradients."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(
+        gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
+    ):
         gradient.copy_(part.view_as(gradient))
 
 
-def _blend_into(average: dict[str, Tensor], model: torch.nn.Module, step: int) -> None:
+def _blend_into(average: dict[str, Tensor], model: CLIP, step: int) -> None:
     """Move the running average of the weights towards the weights of this step."""
     keep = min(AVERAGE_KEEPS, step / (step + 10))
     for name, value in model.state_dict().items():
@@ -117,7 +123,7 @@ def _blend_into(average: dict[str, Tensor], model: torch.nn.Module, step: int) -
             average[name].copy_(value)
 
 
-def train(model: torch.nn.Module, pool: Tensor, tokens: Tensor, options: argparse.Namespace) -> None:
+def train(model: CLIP, pool: Tensor, tokens: Tensor, options: argparse.Namespace) -> None:
     """Train; every worker takes its part of each batch, the first one writes the average."""
     worker, workers = dist.get_rank(), dist.get_world_size()
     augment = Augmenter(model.visual.image_size, options.seed + 1000 * worker)
@@ -132,7 +138,7 @@ def train(model: torch.nn.Module, pool: Tensor, tokens: Tensor, options: argpars
         rows = torch.randint(len(pool), (options.batch,), generator=draws)[worker::workers]
         losses = _losses(model, augment, pool[rows], tokens[rows], rows)
         optimizer.zero_grad()
-        (losses[0] + IMAGE_WEIGHT * losses[1]).backward()
+        torch.autograd.backward(losses[0] + IMAGE_WEIGHT * losses[1])
         _share_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -146,8 +152,9 @@ def train(model: torch.nn.Module, pool: Tensor, tokens: Tensor, options: argpars
             save(average, options.out / f"{NAME}.safetensors", step)
 
 
-def _losses(model: torch.nn.Module, augment: Augmenter, pictures: Tensor, tokens: Tensor,
-            rows: Tensor) -> tuple[Tensor, Tensor]:
+def _losses(
+    model: CLIP, augment: Augmenter, pictures: Tensor, tokens: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
     """The caption loss and the image-to-image loss of one batch."""
     n = len(rows)
     with torch.no_grad():
@@ -155,7 +162,10 @@ def _losses(model: torch.nn.Module, augment: Augmenter, pictures: Tensor, tokens
         views = ((views - MEAN) / STD).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         images, texts = model.visual(views), model.encode_text(tokens)
-    images, texts = F.normalize(images.float(), dim=1), F.normalize(texts.float(), dim=1)
+    images, texts = (
+        functional.normalize(images.float(), dim=1),
+        functional.normalize(texts.float(), dim=1),
+    )
     others = ~torch.eye(n, dtype=torch.bool)
     same_words = (tokens[:, None] == tokens[None, :]).all(-1) & others
     same_scene = (rows[:, None] == rows[None, :]) & others
@@ -196,9 +206,17 @@ def main() -> None:
         raise SystemExit(f"vocab_size in {options.config} must be {tokenizer.vocab_size}")
     meeting = options.out / ".workers"
     meeting.unlink(missing_ok=True)
-    pool.share_memory_()
     arguments = (options, pool, tokenizer(captions))
-    torch.multiprocessing.start_processes(work, arguments, options.workers, start_method="fork")
+    processes = [
+        get_context("fork").Process(target=work, args=(worker, *arguments))
+        for worker in range(options.workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a worker stopped before the last step; its message is above")
     meeting.unlink(missing_ok=True)
 
 

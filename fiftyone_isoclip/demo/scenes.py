@@ -67,18 +67,31 @@ def _pick(names: tuple[str, ...], rng: Rng, exponent: float = 0.6) -> str:
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One object to be drawn: where its middle lies, and how large it is, as fractions."""
+
+    kind: str
+    texture: str
+    colour: Pixels
+    spot: NDArray[np.float64]
+    radius: float
+    upright: bool = False
+
+
 def _shade(colour: str, rng: Rng, spread: float = 0.05) -> Pixels:
     """A colour near the named one, (3,) in 0..1."""
     exact = np.array(COLOURS[colour], dtype=np.float32) / 255
     drift = rng.normal(0, spread, 3) + rng.normal(0, spread)
-    return np.clip(exact + drift, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(exact + drift, 0, 1), dtype=np.float32)
 
 
 def _any_colour(rng: Rng) -> Pixels:
     """A colour without a name, (3,) in 0..1, more often dull than bright."""
     grey = rng.random()
     hue = rng.random(3)
-    return (grey + (hue - hue.mean()) * rng.beta(1.2, 2.0) * 1.4).clip(0, 1).astype(np.float32)
+    colour = grey + (hue - hue.mean()) * rng.beta(1.2, 2.0) * 1.4
+    return np.asarray(colour.clip(0, 1), dtype=np.float32)
 
 
 def _partner(colour: Pixels, rng: Rng) -> Pixels:
@@ -88,25 +101,27 @@ def _partner(colour: Pixels, rng: Rng) -> Pixels:
     return (colour + (towards - colour) * share).astype(np.float32)
 
 
-def _place(canvas: Pixels, kind: str, texture: str, colour: Pixels, spot: NDArray[np.float64],
-           radius: float, rng: Rng, *, upright: bool = False) -> None:
+def _place(canvas: Pixels, item: _Item, rng: Rng) -> None:
     """Draw one object with its shadow and its own shading into the canvas."""
     size = canvas.shape[0]
-    side = max(6, int(2 * radius * size))
-    turn = rng.normal(0, 0.15) if upright else rng.uniform(0, 2 * np.pi)
-    mask = object_mask(kind, side, turn, float(np.exp(rng.normal(0, 0.1))))
-    left, top = (int(v * size - side / 2) for v in spot)
-    coverage = np.asarray(mask, dtype=np.float32) / 255
+    side = max(6, int(2 * item.radius * size))
+    turn = rng.normal(0, 0.15) if item.upright else rng.uniform(0, 2 * np.pi)
+    mask = object_mask(item.kind, side, turn, float(np.exp(rng.normal(0, 0.1))))
+    left, top = (int(v * size - side / 2) for v in item.spot)
     if rng.random() < 0.5:
         shadow = mask.filter(ImageFilter.GaussianBlur(side * 0.06))
         shift = max(1, int(side * 0.05))
-        dark = np.asarray(shadow, dtype=np.float32) / 255
-        _blend(canvas, np.zeros(3, np.float32), dark * 0.45, left + shift, top + shift)
-    surface = paint(texture, side, (colour, _partner(colour, rng)), rng)
+        _blend(canvas, np.zeros(3, np.float32), _coverage(shadow, 0.45), left + shift, top + shift)
+    surface = paint(item.texture, side, (item.colour, _partner(item.colour, rng)), rng)
     if rng.random() < 0.6:
         folds = clouds(side, np.random.default_rng(rng.integers(2**62)), 0.4, 3)
         surface = surface * (0.7 + 0.45 * folds)[..., None]
-    _blend(canvas, surface, coverage, left, top)
+    _blend(canvas, surface, _coverage(mask, 1.0), left, top)
+
+
+def _coverage(mask: Image.Image, most: float) -> Pixels:
+    """How much of each pixel is covered: an L picture -> (h, w) in 0..most."""
+    return np.asarray(mask, dtype=np.float32) / np.float32(255) * np.float32(most)
 
 
 def _blend(canvas: Pixels, surface: Pixels, coverage: Pixels, left: int, top: int) -> None:
@@ -130,7 +145,7 @@ def _light(canvas: Pixels, rng: Rng) -> Pixels:
         canvas = canvas * (1 - np.float32(rng.uniform(0.1, 0.45)) * glow)
     tint = 1 + rng.normal(0, 0.03, 3).astype(np.float32)
     grain = rng.normal(0, rng.uniform(0, 0.025), canvas.shape).astype(np.float32)
-    return np.clip(canvas * tint + grain, 0, 1)
+    return np.asarray(np.clip(canvas * tint + grain, 0, 1), dtype=np.float32)
 
 
 def _choose(rng: Rng) -> dict[str, str]:
@@ -150,9 +165,17 @@ def _choose(rng: Rng) -> dict[str, str]:
 
 def _describe(attributes: dict[str, str], rng: Rng) -> str:
     """A caption that names the object and some of the other attributes."""
-    said = {name: rng.random() < share for name, share in
-            (("colour", 0.75), ("texture", 0.55), ("place", 0.4), ("companion", 0.6),
-             ("background", 0.5), ("background_colour", 0.5))}
+    said = {
+        name: rng.random() < share
+        for name, share in (
+            ("colour", 0.75),
+            ("texture", 0.55),
+            ("place", 0.4),
+            ("companion", 0.6),
+            ("background", 0.5),
+            ("background_colour", 0.5),
+        )
+    }
     words = [attributes[name] for name in ("colour", "texture") if said[name]]
     caption = " ".join(["a", *words, attributes["object"]])
     if said["companion"] and attributes["companion"] != "none":
@@ -163,6 +186,22 @@ def _describe(attributes: dict[str, str], rng: Rng) -> str:
     if ground:
         caption += " ".join([" on a", *ground, "background"])
     return FRAMES[int(rng.integers(len(FRAMES)))] + caption
+
+
+def _scatter(canvas: Pixels, rng: Rng) -> None:
+    """Draw small things that no caption names."""
+    for _ in range(int(rng.integers(0, 14) * rng.random())):
+        kind, texture = OBJECTS[rng.integers(len(OBJECTS))], _pick(tuple(TEXTURES), rng, 0.3)
+        colour, spot = _any_colour(rng), rng.random(2)
+        _place(canvas, _Item(kind, texture, colour, spot, rng.uniform(0.03, 0.13)), rng)
+
+
+def _occlude(canvas: Pixels, rng: Rng) -> None:
+    """Sometimes draw a small plain thing over everything else."""
+    if rng.random() < 0.25:
+        kind, colour = OBJECTS[rng.integers(len(OBJECTS))], _any_colour(rng)
+        spot, radius = rng.random(2), rng.uniform(0.03, 0.09)
+        _place(canvas, _Item(kind, "plain", colour, spot, radius), rng)
 
 
 def render_scene(seed: int, size: int = 256) -> Scene:
@@ -177,21 +216,18 @@ def render_scene(seed: int, size: int = 256) -> Scene:
     caption = _describe(attributes, rng)
     ground = _shade(attributes["background_colour"], rng)
     canvas = paint(attributes["background"], size, (ground, _partner(ground, rng)), rng)
-    canvas = np.array(canvas, dtype=np.float32)
-    for _ in range(int(rng.integers(0, 14) * rng.random())):
-        kind, texture = OBJECTS[rng.integers(len(OBJECTS))], _pick(tuple(TEXTURES), rng, 0.3)
-        _place(canvas, kind, texture, _any_colour(rng), rng.random(2), rng.uniform(0.03, 0.13), rng)
+    _scatter(canvas, rng)
     middle = np.array(PLACES[attributes["place"]]) + rng.uniform(-0.05, 0.05, 2)
     if attributes["companion"] != "none":
         other = np.clip(1 - middle + rng.normal(0, 0.12, 2), 0.1, 0.9)
-        _place(canvas, attributes["companion"], _pick(tuple(TEXTURES), rng), _any_colour(rng),
-               other, rng.uniform(0.1, 0.2), rng, upright=True)
+        texture, colour = _pick(tuple(TEXTURES), rng), _any_colour(rng)
+        radius = rng.uniform(0.1, 0.2)
+        _place(canvas, _Item(attributes["companion"], texture, colour, other, radius, True), rng)
     radius = rng.uniform(0.17, 0.34)
-    _place(canvas, attributes["object"], attributes["texture"], _shade(attributes["colour"], rng),
-           middle, radius, rng, upright=True)
-    for _ in range(int(rng.random() < 0.25)):
-        _place(canvas, OBJECTS[rng.integers(len(OBJECTS))], "plain", _any_colour(rng),
-               rng.random(2), rng.uniform(0.03, 0.09), rng)
+    colour = _shade(attributes["colour"], rng)
+    main = _Item(attributes["object"], attributes["texture"], colour, middle, radius, True)
+    _place(canvas, main, rng)
+    _occlude(canvas, rng)
     pixels = (_light(canvas, rng) * 255).astype(np.uint8)
     box = (float(middle[0] - radius), float(middle[1] - radius), 2 * radius, 2 * radius)
     return Scene(Image.fromarray(pixels), caption, attributes, box)

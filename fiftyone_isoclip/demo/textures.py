@@ -120,4 +120,4 @@ def paint(texture: str, side: int, colours: tuple[Field, Field], rng: Rng) -> Fi
     own = np.random.default_rng(rng.integers(2**62))  # draws no more at a higher resolution
     field = TEXTURES[texture](side, own)[..., None]
     first, second = colours
-    return first + field * (second - first)
+    return np.array(first + field * (second - first), dtype=np.float32)

@@ -29,7 +29,7 @@ class WordTokenizer:
         CheckpointError: A word is written twice, or is not one lower-case word.
     """
 
-    def __init__(self, words: Sequence[str], context_length: int = 24) -> None:
+    def __init__(self, words: Sequence[str], context_length: int) -> None:
         odd = [word for word in words if not _WORD.fullmatch(word)]
         if odd or len(set(words)) != len(words):
             raise CheckpointError(
@@ -41,7 +41,7 @@ class WordTokenizer:
         self._numbers = {word: row for row, word in enumerate(self.words, start=_FIRST_WORD)}
 
     @classmethod
-    def read(cls, path: str | Path, context_length: int = 24) -> WordTokenizer:
+    def read(cls, path: str | Path, context_length: int) -> WordTokenizer:
         """Read the words from a text file, one a line.
 
         Raises:

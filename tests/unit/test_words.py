@@ -37,7 +37,7 @@ def test_a_long_prompt_is_cut_and_keeps_its_end() -> None:
 
 def test_unknown_words_are_named_once_in_order() -> None:
     """A word it was never trained on is reported, whatever its case."""
-    tokenizer = WordTokenizer(WORDS)
+    tokenizer = WordTokenizer(WORDS, 24)
     prompts = ["a red Zebra", "zebra on a bicycle"]
     assert tokenizer.unknown_words(prompts) == ["zebra", "bicycle"]
     assert tokenizer.unknown_words("a red star") == []
@@ -46,14 +46,14 @@ def test_unknown_words_are_named_once_in_order() -> None:
 
 def test_no_prompts_give_no_rows() -> None:
     """An empty list is not an error."""
-    assert WordTokenizer(WORDS)([]).shape == (0, 24)
+    assert WordTokenizer(WORDS, 24)([]).shape == (0, 24)
 
 
 @pytest.mark.parametrize("words", [("red", "red"), ("Red",), ("two words",), ("",)])
 def test_a_bad_word_list_is_refused(words: tuple[str, ...]) -> None:
     """Twice the same word would give two numbers for one word."""
     with pytest.raises(CheckpointError, match="word list"):
-        WordTokenizer(words)
+        WordTokenizer(words, 24)
 
 
 def test_reading_says_which_file_is_missing(tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_reading_says_which_file_is_missing(tmp_path: Path) -> None:
     path.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     assert WordTokenizer.read(path, 5).words == WORDS
     with pytest.raises(CheckpointError, match=r"absent\.txt"):
-        WordTokenizer.read(tmp_path / "absent.txt")
+        WordTokenizer.read(tmp_path / "absent.txt", 5)
