@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 from fiftyone.core.view import DatasetView
 
-from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.projector import Band
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.encoder import Clip  # imports torch: a stored index is searched without
 
 DEFAULT_FIELD = "clip_embedding"
 """The field of plain embeddings that the verbs write and read unless told otherwise."""

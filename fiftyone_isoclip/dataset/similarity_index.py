@@ -77,7 +77,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
         index, vectors, is_single = self._vectors(indexed, query)
         if aggregation is not None:
             vectors, is_single = unit_rows(vectors).mean(axis=0, keepdims=True), True
-        found = _nearest(index, vectors, k, self._current_inds, reverse)
+        found = _nearest(index, vectors, k, self._viewed_rows(indexed), reverse)
         if k is not None and self._forget_gone(np.unique(found.rows)):
             return self._kneighbors(query, k, reverse, aggregation, return_dists)
         return _told(indexed, list(found.rows), list(found.similarities), is_single, return_dists)
@@ -91,7 +91,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
             return self._pairs_of_all(similarity, return_dists)
         indexed = self.settle()
         index, vectors, is_single = self._vectors(indexed, query)
-        found = _nearest(index, vectors, None, self._current_inds, reverse=False)
+        found = _nearest(index, vectors, None, self._viewed_rows(indexed), reverse=False)
         counts = (found.similarities >= np.float32(similarity)).sum(axis=1)
         rows = [row[:n] for row, n in zip(found.rows, counts, strict=True)]
         scores = [row[:n] for row, n in zip(found.similarities, counts, strict=True)]
@@ -126,8 +126,17 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
 
     def _viewed(self) -> CosineIndex:
         """What image queries are compared with, only the rows of the view, in its order."""
-        images, rows = self.settle().images, self._current_inds
-        return images if rows is None else CosineIndex(images.vectors[rows])
+        indexed = self.settle()
+        rows = self._viewed_rows(indexed)
+        return indexed.images if rows is None else CosineIndex(indexed.images.vectors[rows])
+
+    def _viewed_rows(self, indexed: Indexed) -> Rows | None:
+        """The rows of the view in its order, None for all."""
+        if self._current_inds is None:
+            return None
+        # Beware: another thread may have replaced the rows that FiftyOne's positions are about.
+        ids = self.current_sample_ids if indexed.label_ids is None else self.current_label_ids
+        return np.array([indexed.row_of[i] for i in ids.tolist() if i in indexed.row_of], np.int64)
 
     def _vectors(self, indexed: Indexed, query: Any) -> tuple[CosineIndex, Float32s, bool]:
         """What a query is compared with, its vectors (m, d), and whether it is a single one."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import fiftyone as fo
 import fiftyone.brain as fob
 
 from fiftyone_isoclip.dataset.embeddings import embed
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
+from fiftyone_isoclip.dataset.locks import hold
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
@@ -38,20 +40,36 @@ def build_similarity(
         batch_size: images at a time while embedding; None leaves it to the device.
 
     Raises:
-        DatasetError: if the key cannot be used, or the field does not fit.
+        DatasetError: if the key cannot be used, another process is using it, or the field does
+            not fit.
         CheckpointError: if the checkpoint cannot be loaded.
     """
     dataset = dataset_of(samples)
     check_key(brain_key)
-    dataset.reload()
+    register()
+    loaded = load_model(model) if isinstance(model, str) else model
+    with hold(dataset, brain_key):
+        _check_free(dataset, brain_key)
+        embed(samples, loaded, field, patches_field=patches_field, batch_size=batch_size)
+        return _compute(dataset, loaded, brain_key, field, patches_field)
+
+
+def _check_free(dataset: fo.Dataset, brain_key: str) -> None:
+    dataset.reload()  # another process may have finished one
     if dataset.has_brain_run(brain_key):
         raise DatasetError(
             f"dataset {dataset.name!r} has a brain run {brain_key!r} already; choose another key, "
             f"or delete it with dataset.delete_brain_run({brain_key!r})"
         )
-    register()
-    loaded = load_model(model) if isinstance(model, str) else model
-    embed(samples, loaded, field, patches_field=patches_field, batch_size=batch_size)
+
+
+def _compute(
+    dataset: fo.Dataset,
+    model: IsoClipModel,
+    brain_key: str,
+    field: str,
+    patches_field: str | None,
+) -> FaissSimilarityIndex:
     try:
         index: FaissSimilarityIndex = fob.compute_similarity(
             dataset,
@@ -59,8 +77,8 @@ def build_similarity(
             embeddings=False,
             embeddings_field=field,
             brain_key=brain_key,
-            model=loaded.zoo_name,
-            model_kwargs=loaded.zoo_kwargs or None,
+            model=model.zoo_name,
+            model_kwargs=model.zoo_kwargs or None,
             backend=FaissSimilarityConfig,
         )
     except BaseException:

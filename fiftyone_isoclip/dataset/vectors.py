@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -10,11 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.utils as fou
 import numpy as np
 import numpy.typing as npt
 from fiftyone import ViewExpression
 
+from fiftyone_isoclip.dataset.arrays import ArrayReader
 from fiftyone_isoclip.dataset.checkpoints import clip_for
 from fiftyone_isoclip.dataset.fields import Origin, dataset_of, need_origin
 from fiftyone_isoclip.encoder import Clip
@@ -132,7 +131,7 @@ def _decode(blobs: Sequence[bytes], dim: int) -> tuple[Float32s, dict[int, str]]
     """Serialised vectors -> (n, dim), and the rows left zero because they have another dim."""
     vectors = np.zeros((len(blobs), dim), np.float32)
     misfits: dict[int, str] = {}
-    read = _Reader()
+    read = ArrayReader()
     # A float64 beyond float32 becomes infinity, which is refused like any other.
     with np.errstate(over="ignore"):
         for row, blob in enumerate(blobs):
@@ -143,22 +142,3 @@ def _decode(blobs: Sequence[bytes], dim: int) -> tuple[Float32s, dict[int, str]]
                 shape = "x".join(map(str, vector.shape))
                 misfits[row] = f"its vector has {shape} numbers ({vector.dtype}), not {dim}"
     return vectors, misfits
-
-
-class _Reader:
-    """Reads FiftyOne's serialised arrays; headers met before are not parsed again."""
-
-    HEADER_BYTES = 128
-
-    def __init__(self) -> None:
-        self.known: dict[bytes, np.dtype[Any]] = {}
-
-    def __call__(self, blob: bytes) -> npt.NDArray[Any]:
-        data = zlib.decompress(blob)
-        header = data[: self.HEADER_BYTES]
-        if header in self.known:
-            return np.frombuffer(data, self.known[header], offset=self.HEADER_BYTES)
-        array: npt.NDArray[Any] = fou.deserialize_numpy_array(blob)
-        if array.ndim == 1 and len(data) == self.HEADER_BYTES + array.nbytes:
-            self.known[header] = array.dtype
-        return array

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 
 import fiftyone as fo
-import fiftyone.zoo as foz
 import numpy as np
 import pytest
+from fiftyone.operators.executor import ExecutionContext, Executor
 
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_runs import build_similarity
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import DatasetError, VectorError
-from tests.galleries import add_pictures, paint_gallery, paint_picture
+from tests.galleries import add_pictures, paint_gallery
 from tests.integration.similarity.oracles import (
     EXACT,
     NAME,
@@ -122,15 +123,25 @@ def test_unknown_samples_are_named(index: FaissSimilarityIndex) -> None:
         index.sort_by_similarity("0123456789abcdef01234567")
 
 
-def test_an_uploaded_image_finds_its_sample(dataset: fo.Dataset, tmp_path: Path) -> None:
-    ids = add_pictures(dataset, paint_gallery(tmp_path, 12))
-    index = build_similarity(dataset, load_model(NAME, **EXACT), brain_key="found")
+def test_an_uploaded_image_finds_its_sample_in_the_app_s_panel(
+    dataset: fo.Dataset, tmp_path: Path
+) -> None:
+    from plugins.panels.similarity_search.operators import SimilaritySearchOperator
+    from plugins.panels.similarity_search.run_manager import RunManager
 
-    # What the App does with an upload: the model by its name alone, outside of any context.
-    name = dataset.get_brain_info("found").config.model
-    query = foz.load_zoo_model(name).embed(np.asarray(paint_picture(5)))
+    paths = paint_gallery(tmp_path, 12)
+    ids = add_pictures(dataset, paths)
+    build_similarity(dataset, NAME, brain_key="found")
+    uploaded = {"name": "5.png", "content": b64encode(paths[5].read_bytes()).decode()}
+    params = {"brain_key": "found", "query_type": "upload", "query_image": uploaded, "k": 3}
+    asked = {"dataset_name": dataset.name, "params": params}
+    context = ExecutionContext(request_params=asked, executor=Executor())
 
-    assert index.sort_by_similarity(query, k=1).values("id") == [ids[5]]
+    told = SimilaritySearchOperator().execute(context)
+
+    found = RunManager(context).get_run(told["run_id"])["result_ids"]
+    assert len(found) == 3
+    assert found[0] == ids[5]
 
 
 def test_patches_are_indexed_by_label(dataset: fo.Dataset, tmp_path: Path, clip: Clip) -> None:

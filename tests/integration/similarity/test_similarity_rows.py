@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import fiftyone as fo
 import numpy as np
 import pytest
@@ -110,3 +112,23 @@ def test_f10_deleted_samples_take_nobody_s_place(
 
     assert found == [order[0], *order[6:15]]
     assert index.total_index_size == N - 5
+
+
+def test_f18_searches_during_an_update_are_right(
+    dataset: fo.Dataset, index: FaissSimilarityIndex, ids: list[str], plain: Floats
+) -> None:
+    before = {id_: index._kneighbors(query=id_, k=4) for id_ in ids}
+    new = dataset.add_samples([fo.Sample(filepath=f"/nowhere/new-{row}.png") for row in range(20)])
+    far = -100 * np.abs(plain[:20])  # nobody's neighbours
+
+    def search(row: int) -> bool:
+        return index._kneighbors(query=ids[row % N], k=4) == before[ids[row % N]]
+
+    with ThreadPoolExecutor(8) as searchers:
+        answers = [searchers.submit(search, row) for row in range(60)]
+        for id_, vector in zip(new, far, strict=True):
+            index.add_to_index(vector[None], [id_])
+            index.remove_from_index(sample_ids=[id_])
+            answers += [searchers.submit(search, row) for row in range(5)]
+
+    assert all(answer.result() for answer in answers)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,9 @@ def test_a_new_process_finds_the_same(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
 
-    found = [line.split()[1:] for line in shown.splitlines() if line.startswith("FOUND")]
+    # Only text needs the model: a search by sample does not wait for torch.
+    assert re.findall("TORCH (.*)", shown) == ["False", "True"]
+    found = [line.split() for line in re.findall("FOUND (.*)", shown)]
     assert found == [index.sort_by_similarity(query).values("id") for query in queries]
 
 
@@ -216,3 +219,22 @@ def test_f02_a_failed_build_leaves_no_run(
     with pytest.raises(KeyboardInterrupt):
         build_similarity(dataset, NAME, brain_key="found")
     assert dataset.list_brain_runs() == []
+
+
+def test_f11_the_second_builder_is_told_who_the_first_is(dataset: fo.Dataset) -> None:
+    code = (
+        "import time, fiftyone as fo\n"
+        "from fiftyone_isoclip.dataset.locks import hold\n"
+        f"with hold(fo.load_dataset({dataset.name!r}), 'found'):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        while "held" not in first.stdout.readline():
+            assert first.poll() is None
+        with pytest.raises(DatasetError, match=f"being built by process {first.pid} on .* since 2"):
+            build_similarity(dataset, NAME, brain_key="found")
+        first.kill()
+
+    assert build_similarity(dataset, NAME, brain_key="found").total_index_size == 0

@@ -1,0 +1,54 @@
+"""One builder at a time: who else is at it is told who, where and since when."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import fiftyone as fo
+from filelock import FileLock, Timeout
+from platformdirs import user_data_path
+
+from fiftyone_isoclip.errors import DatasetError
+
+
+def side_folder() -> Path:
+    """Where this package keeps files of its own: `FIFTYONE_ISOCLIP_DIR`, or the user's data folder.
+
+    Never the plugins folder: the App serves everything in there.
+    """
+    named = os.environ.get("FIFTYONE_ISOCLIP_DIR")
+    return Path(named) if named else user_data_path("fiftyone-isoclip")
+
+
+@contextmanager
+def hold(dataset: fo.Dataset, key: str) -> Iterator[None]:
+    """Keep other processes of this machine from building under the same key.
+
+    The operating system frees what a killed process held.
+
+    Raises:
+        DatasetError: if another process holds it.
+    """
+    folder = side_folder() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = folder / f"{dataset._doc.id}-{key}"
+    holder = name.with_suffix(".json")
+    try:
+        with FileLock(name.with_suffix(".lock"), timeout=0):
+            since = datetime.now().astimezone().isoformat(timespec="seconds")
+            who = {"process": os.getpid(), "machine": socket.gethostname(), "since": since}
+            holder.write_text(json.dumps(who))
+            yield
+    except Timeout as error:
+        who = json.loads(holder.read_text()) if holder.exists() else {}
+        raise DatasetError(
+            f"{key!r} of dataset {dataset.name!r} is being built by process "
+            f"{who.get('process', 'unknown')} on {who.get('machine', 'this machine')} since "
+            f"{who.get('since', 'a moment ago')}; wait until it has ended, or choose another key"
+        ) from error
