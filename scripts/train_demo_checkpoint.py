@@ -18,13 +18,14 @@ import json
 import math
 import re
 import time
+from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
-import torch.distributed as dist
 from open_clip import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
@@ -41,7 +42,9 @@ POOL_SIDE = 96
 IMAGE_WEIGHT = 2.0
 IMAGE_TEMPERATURE = 0.1
 AVERAGE_KEEPS = 0.99
+WAIT_SECONDS = 600
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
+
 STD = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
 
 
@@ -101,16 +104,26 @@ def _pace(step: int) -> float:
     return min((step + 1) / 100, math.sqrt(400 / (step + 1)), 1.0)
 
 
-def _share_gradients(model: CLIP) -> None:
-    """Give every worker the mean of all workers' gradients."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(
-        gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
-    ):
-        gradient.copy_(part.view_as(gradient))
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The processes that train together: which one this is, and where they meet.
+
+    ``gradients`` (workers, parameters) is memory that all of them see.
+    """
+
+    worker: int
+    gradients: Tensor
+    barrier: Barrier
+
+    def share(self, model: CLIP) -> None:
+        """Give every worker the mean of all workers' gradients."""
+        own = [p.grad for p in model.parameters()]
+        self.gradients[self.worker] = torch.cat([gradient.flatten() for gradient in own])
+        self.barrier.wait(WAIT_SECONDS)
+        mean = torch.split(self.gradients.mean(dim=0), [gradient.numel() for gradient in own])
+        self.barrier.wait(WAIT_SECONDS)
+        for gradient, part in zip(own, mean, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
 
 def _blend_into(average: dict[str, Tensor], model: CLIP, step: int) -> None:
@@ -123,9 +136,11 @@ def _blend_into(average: dict[str, Tensor], model: CLIP, step: int) -> None:
             average[name].copy_(value)
 
 
-def train(model: CLIP, pool: Tensor, tokens: Tensor, options: argparse.Namespace) -> None:
+def train(
+    model: CLIP, crew: Crew, scenes: tuple[Tensor, Tensor], options: argparse.Namespace
+) -> None:
     """Train; every worker takes its part of each batch, the first one writes the average."""
-    worker, workers = dist.get_rank(), dist.get_world_size()
+    worker, (pool, tokens) = crew.worker, scenes
     augment = Augmenter(model.visual.image_size, options.seed + 1000 * worker)
     draws = torch.Generator().manual_seed(options.seed)
     optimizer = _optimizer(model, options.rate)
@@ -135,11 +150,12 @@ def train(model: CLIP, pool: Tensor, tokens: Tensor, options: argparse.Namespace
     model.visual.to(memory_format=torch.channels_last)
     start = time.monotonic()
     for step in range(1, options.steps + 1):
-        rows = torch.randint(len(pool), (options.batch,), generator=draws)[worker::workers]
+        batch = torch.randint(len(pool), (options.batch,), generator=draws)
+        rows = batch[worker :: options.workers]
         losses = _losses(model, augment, pool[rows], tokens[rows], rows)
         optimizer.zero_grad()
         torch.autograd.backward(losses[0] + IMAGE_WEIGHT * losses[1])
-        _share_gradients(model)
+        crew.share(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -162,10 +178,8 @@ def _losses(
         views = ((views - MEAN) / STD).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         images, texts = model.visual(views), model.encode_text(tokens)
-    images, texts = (
-        functional.normalize(images.float(), dim=1),
-        functional.normalize(texts.float(), dim=1),
-    )
+    images = functional.normalize(images.float(), dim=1)
+    texts = functional.normalize(texts.float(), dim=1)
     others = ~torch.eye(n, dtype=torch.bool)
     same_words = (tokens[:, None] == tokens[None, :]).all(-1) & others
     same_scene = (rows[:, None] == rows[None, :]) & others
@@ -173,15 +187,30 @@ def _losses(
     return loss_text, contrast(images[:n], images[n:], 1 / IMAGE_TEMPERATURE, same_scene)
 
 
-def work(worker: int, options: argparse.Namespace, pool: Tensor, tokens: Tensor) -> None:
+def work(crew: Crew, scenes: tuple[Tensor, Tensor], options: argparse.Namespace) -> None:
     """One worker process: one thread, one part of every batch."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.manual_seed(options.seed)
-    meeting = f"file://{options.out.resolve() / '.workers'}"
-    dist.init_process_group("gloo", meeting, rank=worker, world_size=options.workers)
-    train(build(options.config), pool, tokens, options)
-    dist.destroy_process_group()
+    train(build(options.config), crew, scenes, options)
+
+
+def work_together(scenes: tuple[Tensor, Tensor], options: argparse.Namespace) -> None:
+    """Start the workers and wait for all of them."""
+    context = get_context("fork")
+    torch.manual_seed(options.seed)
+    n = sum(p.numel() for p in build(options.config).parameters())
+    gradients = torch.zeros(options.workers, n)
+    gradients.share_memory_()  # type: ignore[no-untyped-call]
+    barrier = context.Barrier(options.workers)
+    crews = [Crew(worker, gradients, barrier) for worker in range(options.workers)]
+    processes = [context.Process(target=work, args=(crew, scenes, options)) for crew in crews]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a worker stopped before the last step; its message is above")
 
 
 def main() -> None:
@@ -204,20 +233,7 @@ def main() -> None:
     tokenizer = WordTokenizer(words, text["context_length"])
     if tokenizer.vocab_size != text["vocab_size"]:
         raise SystemExit(f"vocab_size in {options.config} must be {tokenizer.vocab_size}")
-    meeting = options.out / ".workers"
-    meeting.unlink(missing_ok=True)
-    arguments = (options, pool, tokenizer(captions))
-    processes = [
-        get_context("fork").Process(target=work, args=(worker, *arguments))
-        for worker in range(options.workers)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        raise SystemExit("a worker stopped before the last step; its message is above")
-    meeting.unlink(missing_ok=True)
+    work_together((pool, tokenizer(captions)), options)
 
 
 if __name__ == "__main__":
