@@ -1,9 +1,16 @@
-"""The data that properties are tried on: tables of vectors that are hard on an index."""
+"""The data that properties are tried on: heads with bands, and vectors hard on an index."""
 
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
+
+from fiftyone_isoclip.projector import Band, Head, Spectrum
+
+# A busy machine is no failure: no test here is about time.
+settings.register_profile("fiftyone-isoclip", deadline=None)
+settings.load_profile("fiftyone-isoclip")
 
 DTYPES = (np.float16, np.float32, np.float64)
 
@@ -74,3 +81,31 @@ def similarities():
     """Thresholds a search may be asked for, the ends included."""
     ends = st.sampled_from([1.0, float(np.nextafter(1, 0)), 0.0, 0.5, np.sqrt(0.5), -0.999])
     return st.one_of(ends, st.floats(-0.99, 1.0), st.floats(0.9, 1.0))
+
+
+@st.composite
+def pairs_of_heads(draw, *, least_rank=1):
+    """An image and a text head with the same dim, any shapes, with or without a bias."""
+    dim = draw(st.integers(max(2, least_rank), 14))
+    features = st.integers(least_rank, 20)
+    rng = draw(seeds())
+
+    def head(inputs, biased):
+        return Head(rng.normal(size=(dim, inputs)), rng.normal(size=dim) if biased else None)
+
+    return (
+        head(draw(features), draw(st.booleans())),
+        head(draw(features), draw(st.booleans())),
+        rng,
+    )
+
+
+@st.composite
+def heads_and_bands(draw):
+    """A pair of heads, their spectrum, a band that keeps something of it, and embeddings."""
+    image, text, rng = draw(pairs_of_heads())
+    spectrum = Spectrum.between(image, text)
+    top = draw(st.integers(0, spectrum.rank - 1))
+    band = Band(top, draw(st.integers(0, spectrum.rank - 1 - top)))
+    embeddings = rng.normal(size=(6, image.matrix.shape[1])) @ image.matrix.T
+    return image, text, spectrum, band, embeddings, rng

@@ -141,10 +141,14 @@ def _candidates(
 ) -> Iterator[tuple[Rows, Rows]]:
     n = len(screen.coordinates)
     least = similarity - screen.slack
+    buffer = np.empty(_BLOCK * _BLOCK, dtype=np.float32)
     blocks = [(a, b) for a in range(0, n, _BLOCK) for b in range(a, n, _BLOCK)]
     for done, (start, other) in enumerate(blocks, start=1):
         rows = screen.coordinates[start : start + _BLOCK]
-        bounds = rows @ screen.coordinates[other : other + _BLOCK].T
+        columns = screen.coordinates[other : other + _BLOCK]
+        # One buffer for all blocks: fresh memory for each would cost more than the product.
+        bounds = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
+        np.matmul(rows, columns.T, out=bounds)
         if bounds.max() >= least:
             left, right = np.divmod(np.flatnonzero(bounds >= least), bounds.shape[1])
             below = start + left < other + right

@@ -10,7 +10,7 @@ from fiftyone_isoclip.index import cluster
 from tests.strategies import vectors
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(vectors(least_n=1), st.sampled_from(["kmeans", "density"]), st.data())
 def test_labels_sizes_medoids_and_cohesion_agree(table, method, data):
     asked = {}
@@ -28,7 +28,7 @@ def test_labels_sizes_medoids_and_cohesion_agree(table, method, data):
         assert len(found) <= asked["count"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(vectors(least_n=1, least_dim=2), st.integers(2, 6))
 def test_identical_rows_share_a_cluster(table, copies):
     found = cluster(np.repeat(table, copies, axis=0), count=min(4, len(table)))

@@ -6,35 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fiftyone_isoclip.projector import WHOLE, Band, Head, Spectrum
-
-
-@st.composite
-def pairs_of_heads(draw, *, least_rank=1):
-    """An image and a text head with the same dim, any shapes, with or without a bias."""
-    dim = draw(st.integers(max(2, least_rank), 14))
-    features = st.integers(least_rank, 20)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-
-    def head(inputs, biased):
-        return Head(rng.normal(size=(dim, inputs)), rng.normal(size=dim) if biased else None)
-
-    return (
-        head(draw(features), draw(st.booleans())),
-        head(draw(features), draw(st.booleans())),
-        rng,
-    )
-
-
-@st.composite
-def heads_and_bands(draw):
-    """A pair of heads, their spectrum, a band that keeps something of it, and embeddings."""
-    image, text, rng = draw(pairs_of_heads())
-    spectrum = Spectrum.between(image, text)
-    top = draw(st.integers(0, spectrum.rank - 1))
-    band = Band(top, draw(st.integers(0, spectrum.rank - 1 - top)))
-    embeddings = rng.normal(size=(6, image.matrix.shape[1])) @ image.matrix.T
-    return image, text, spectrum, band, embeddings, rng
+from fiftyone_isoclip.projector import WHOLE, Head, Spectrum
+from tests.strategies import heads_and_bands, pairs_of_heads
 
 
 def cosines(rows):

@@ -22,7 +22,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(vectors(), st.data(), st.dictionaries(st.text(), JSON, max_size=3), st.none() | st.text())
 def test_what_is_read_is_what_was_written(table, data, details, band):
     ids = data.draw(st.lists(st.text(), min_size=len(table), max_size=len(table)))
