@@ -1,57 +1,16 @@
-"""The command line: `isoclip` and its sub-commands, one module for each."""
+"""The command line: `isoclip` and its sub-commands."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Annotated
-
-import typer
-
-from fiftyone_isoclip import __version__
-from fiftyone_isoclip.cli.shell import Shell
-
-COMMANDS = (
-    "duplicates",
-    "search",
-    "clusters",
-    "embed",
-    "models",
-    "spectrum",
-    "install",
-    "doctor",
-)
-
-app = typer.Typer(
-    cls=Shell,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for _name in COMMANDS:
-    app.command(_name)(getattr(import_module(f"{__name__}.{_name}"), f"run_{_name}"))
-
 
 def main() -> None:
-    """Run `isoclip`: exit code 0 is success, 1 a mistake or nothing done, 2 wrong usage."""
-    app(prog_name="isoclip")
+    """Run `isoclip`: exit code 0 is success, 1 a mistake or nothing done, 2 wrong usage.
 
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"isoclip {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _isoclip(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
-    ] = False,
-) -> None:
-    """IsoCLIP: CLIP embeddings made for comparing images with images.
-
-    Everything works on folders and lists of image files, without a database; `dataset:NAME` names
-    the images of a FiftyOne dataset instead.
+    Ctrl-C ends it quietly with 130.
     """
+    try:
+        # Imported here so that Ctrl-C is as quiet while Python still loads the sub-commands.
+        from fiftyone_isoclip.cli.commands import app
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    app(prog_name="isoclip")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fiftyone_isoclip.cli import app
+from fiftyone_isoclip.cli.commands import app
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.files import embed_files
 from tests.checkpoints import write_checkpoint

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fiftyone_isoclip import __version__
-from fiftyone_isoclip.cli import COMMANDS, app
+from fiftyone_isoclip.cli.commands import COMMANDS, app
 from fiftyone_isoclip.encoder import list_checkpoints, load_clip
 from fiftyone_isoclip.files import find_file_duplicates, list_files
 from fiftyone_isoclip.install import PLUGIN_NAME
@@ -269,7 +269,8 @@ def test_f13_stored_embeddings_of_another_model_are_refused(folder, model, tmp_p
 
 def test_help_and_wrong_usage_do_not_wait_for_torch():
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom fiftyone_isoclip.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\n"
+        "from fiftyone_isoclip.cli.commands import app\n"
         "for words in (['--help'], ['duplicates', 'nowhere'], ['search', '.']):\n"
         "    CliRunner().invoke(app, words)\n"
         "print('torch' in sys.modules, 'fiftyone' in sys.modules)"
