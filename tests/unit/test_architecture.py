@@ -36,6 +36,8 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "demo/run": (FLOORS_AND_DOORS, HEAVY),
     # Drawn with numpy and Pillow alone, so that a picture depends on nothing that is tested by it.
     "demo/scenes": ({"demo"}, {"PIL"}),
+    "demo/shapes": ({"demo"}, {"PIL"}),
+    "demo/textures": ({"demo"}, {"PIL"}),
     "demo/copies": ({"demo"}, {"PIL"}),
     "demo/photographs": ({"demo"}, {"PIL"}),
 }
