@@ -1,8 +1,10 @@
 # Every target works in a fresh clone that has make, Python 3.10 - 3.12 and the package registries.
 # ARGS goes to the command behind a target: make demo ARGS="--help", make test ARGS="tests/unit -x".
+# BENCH names the benchmarks to run: make bench BENCH=benchmarks/near_duplicates.py ARGS="--turns 1".
 
 ARGS ?=
 EXTRAS ?= dev
+BENCH ?= $(sort $(wildcard benchmarks/*.py))
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -31,7 +33,7 @@ lint: install
 	else echo "mypy: left out, for the newest NumPy on Python 3.10 states other types"; fi
 
 bench: mongod
-	$(BIN)/python -m benchmarks $(ARGS)
+	for each in $(BENCH); do $(BIN)/python $$each $(ARGS) || exit 1; done
 
 screenshots: mongod chromium
 	$(BIN)/python scripts/take_screenshots.py $(ARGS)
