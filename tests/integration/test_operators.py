@@ -269,7 +269,7 @@ def test_a_delegated_run_reports_progress_and_keeps_its_result(
     done = service.list_operations(dataset_name=dataset.name)[0]
     assert (done.run_state, done.result.result["computed"]) == ("completed", 8)
     assert done.status.progress == 1
-    assert "computed" in done.result.outputs_schema["type"]["properties"]
+    assert "computed" in done.metadata["outputs_schema"]["type"]["properties"]
 
 
 def test_work_ends_soon_after_its_reader_left() -> None:

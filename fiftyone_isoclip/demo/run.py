@@ -1,0 +1,214 @@
+"""The demonstration: a dataset with planted copies, everything done to it, and the App on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+
+from fiftyone_isoclip.dataset import (
+    build_similarity,
+    embed,
+    find_clusters,
+    find_duplicates,
+    load_model,
+)
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, read_origin
+from fiftyone_isoclip.dataset.groups import DEFAULT_KEY
+from fiftyone_isoclip.dataset.locks import side_folder
+from fiftyone_isoclip.demo.pictures import ORIGINAL, Picture, make_pictures
+from fiftyone_isoclip.demo.summary import DemoSummary, Score, score_duplicates
+from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
+from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.files import list_images
+from fiftyone_isoclip.index import DEFAULT_SIMILARITY
+from fiftyone_isoclip.install import install_plugin, plugin_status
+
+DATASET_NAME = "isoclip-demo"
+BRAIN_KEY = "isoclip_search"
+SIMILARITY = DEFAULT_SIMILARITY
+
+ADDRESS = "localhost"
+"""The App answers whoever reaches its port with any file its user may read: only this machine."""
+
+_MADE_BY = "isoclip_demo"
+
+
+def run_demo(
+    folder: Path | None = None,
+    *,
+    name: str = DATASET_NAME,
+    model: str = DEMO_NAME,
+    similarity: float = SIMILARITY,
+) -> DemoSummary:
+    """Make a dataset, embed it, find duplicates and clusters, and build a similarity index.
+
+    The dataset persists, and running again reuses whatever is still current. Without a folder it
+    holds photographs that come with installed packages, planted copies of them, and rendered
+    scenes; the fields ``source_group``, ``copy_kind`` and ``caption`` tell the truth about each.
+
+    Args:
+        folder: pictures of your own, which are read where they are and not copied.
+        name: of the dataset.
+        model: a checkpoint name.
+        similarity: the cosine from which two images are duplicates.
+
+    Raises:
+        DatasetError: a dataset of that name exists and is none of the demonstration's.
+        IsoClipError: the folder holds no images, or the checkpoint cannot be loaded.
+    """
+    watch = _Watch()
+    with watch("pictures"):
+        pictures = _pictures(folder)
+    with watch("dataset"):
+        dataset = _open_dataset(name, pictures)
+    with watch("model"):
+        clip = load_model(model).clip
+    with watch("embeddings"):
+        made = read_origin(dataset, DEFAULT_FIELD)
+        other = made is not None and made.fingerprint != clip.fingerprint
+        embedded = embed(dataset, model, overwrite=other)
+    with watch("duplicates"):
+        found = find_duplicates(dataset, similarity=similarity)
+    with watch("clusters"):
+        clusters = find_clusters(dataset)
+    with watch("index"):
+        if dataset.has_brain_run(BRAIN_KEY):
+            dataset.delete_brain_run(BRAIN_KEY)
+        build_similarity(dataset, model, brain_key=BRAIN_KEY)
+    planted = [picture for picture in pictures if picture.copy_kind != ORIGINAL]
+    score = score_duplicates(found, pictures) if planted else Score(None, None, {})
+    paths = dict(zip(*dataset.values(["id", "filepath"]), strict=True))
+    return DemoSummary(
+        dataset=name,
+        folder=str(folder or _own_folder()),
+        images=len(pictures),
+        planted=len(planted),
+        failed={paths[id_]: why for id_, why in embedded.failed.items()},
+        groups=len(found.groups),
+        duplicates=found.n_duplicates,
+        precision=score.precision,
+        recall=score.recall,
+        recall_by_kind=score.recall_by_kind,
+        clusters=len(clusters.clusters),
+        similarity=similarity,
+        band=found.band,
+        model=model,
+        device=embedded.device,
+        brain_key=BRAIN_KEY,
+        seconds=watch.seconds,
+    )
+
+
+def open_app(
+    name: str, *, key: str = DEFAULT_KEY, port: int | None = None, wait: bool = True
+) -> Any:
+    """Show the groups of duplicates of a dataset in the App, on this machine only; -> its session.
+
+    Installs the App's plugin if it is missing or of another version.
+
+    Args:
+        name: of the dataset.
+        key: the saved view of its duplicates.
+        port: of the App's server; None for FiftyOne's configured one.
+        wait: whether to return only once the App is closed, or Ctrl-C is pressed.
+
+    Raises:
+        DatasetError: there is no such dataset or view.
+        IsoClipError: the plugin cannot be installed.
+    """
+    if not fo.dataset_exists(name):
+        raise DatasetError(f"there is no dataset {name!r}; run `isoclip demo` first")
+    dataset = fo.load_dataset(name)
+    if not dataset.has_saved_view(key):
+        raise DatasetError(f"dataset {name!r} has no duplicates {key!r}; find them first")
+    if plugin_status(fo.config.plugins_dir).problem:
+        print(f"the App's plugin is now in {install_plugin(fo.config.plugins_dir)}")
+    headless = not _has_screen()
+    session = fo.launch_app(
+        view=dataset.load_saved_view(key), address=ADDRESS, port=port, remote=headless
+    )
+    print(f"The App is at {_url(session, name)}")
+    if headless:
+        here = f"{session.server_port}:localhost:{session.server_port}"
+        print(f"No screen here: on the machine with your browser, run ssh -N -L {here} HOST")
+    if wait:
+        _wait(session)
+    return session
+
+
+def _has_screen() -> bool:
+    if sys.platform in ("darwin", "win32"):
+        return "SSH_CONNECTION" not in os.environ
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _url(session: Any, name: str) -> str:
+    return f"http://{ADDRESS}:{session.server_port}/datasets/{name}"
+
+
+def _wait(session: Any) -> None:
+    print("Press Ctrl-C to end it.")
+    try:
+        session.wait(-1)
+    except KeyboardInterrupt:
+        session.close()
+
+
+def _own_folder() -> Path:
+    return side_folder() / "demo"
+
+
+def _pictures(folder: Path | None) -> list[Picture]:
+    if folder is None:
+        return make_pictures(_own_folder())
+    paths = list_images(folder)
+    if not paths:
+        raise DatasetError(f"{folder} holds no images; give a folder with images in it")
+    return [Picture(str(Path(path).absolute())) for path in paths]
+
+
+def _open_dataset(name: str, pictures: Sequence[Picture]) -> fo.Dataset:
+    """The dataset of exactly these pictures, as it is or made anew."""
+    if fo.dataset_exists(name):
+        dataset = fo.load_dataset(name)
+        if _MADE_BY not in dataset.info:
+            raise DatasetError(
+                f"a dataset {name!r} exists and the demonstration did not make it; "
+                "choose another name, or delete it first"
+            )
+        if sorted(dataset.values("filepath")) == sorted(picture.path for picture in pictures):
+            return dataset
+        dataset.delete()
+    dataset = fo.Dataset(name, persistent=True)
+    dataset.info = {_MADE_BY: True}
+    dataset.add_samples([_sample(picture) for picture in pictures], progress=False)
+    dataset.save()
+    return dataset
+
+
+def _sample(picture: Picture) -> fo.Sample:
+    truth = {"source_group": picture.source_group, "caption": picture.caption}
+    if picture.source_group:
+        truth["copy_kind"] = picture.copy_kind
+    known = {name: value for name, value in truth.items() if value}
+    return fo.Sample(filepath=picture.path, **known)
+
+
+class _Watch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[step] = time.perf_counter() - started
