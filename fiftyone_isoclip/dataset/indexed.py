@@ -69,7 +69,12 @@ class Indexed:
             )
             samples, table = samples[fit], table[fit]
             labels = None if labels is None else labels[fit]
-        return cls(samples, labels, CosineIndex(table))
+        return cls(samples, labels, CosineIndex(table))._with_ids_once()
+
+    def _with_ids_once(self) -> Indexed:
+        """Of an id that came twice only the last vector, as FiftyOne would store it."""
+        last = sorted(self.row_of.values())
+        return self if len(last) == self.source.n else self.keep(np.array(last, np.int64))
 
     @property
     def ids(self) -> Ids:

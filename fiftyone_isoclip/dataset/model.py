@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import fiftyone.core.models as fom
@@ -225,10 +226,14 @@ def load_model(
 
 
 def _load_clip(name: str, device: str, precision: str) -> Clip:
+    checkpoint = find_checkpoint(name)
+    file = Path(checkpoint.pretrained)
+    written = file.stat().st_mtime_ns if file.is_file() else 0
     with _loading:
-        return _loaded_clip(find_checkpoint(name), device, precision)
+        return _loaded_clip(checkpoint, written, device, precision)
 
 
 @lru_cache(maxsize=LOADED_CLIPS)
-def _loaded_clip(checkpoint: Checkpoint, device: str, precision: str) -> Clip:
+def _loaded_clip(checkpoint: Checkpoint, written: int, device: str, precision: str) -> Clip:
+    """A checkpoint, loaded again if its file was written anew."""
     return load_clip(checkpoint, device=device, precision=precision)

@@ -43,7 +43,7 @@ class SimilarityRows(SimilarityIndex):
         indexed: Indexed | None = None,
         backend: Any = None,
     ) -> None:
-        self._dataset = samples._root_dataset
+        self._dataset = samples._dataset  # the frames' own for a view of frames
         self._is_settled = False
         SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
         self._indexed = self._read() if indexed is None else indexed
@@ -193,7 +193,8 @@ class SimilarityRows(SimilarityIndex):
     @property
     def saved(self) -> dict[str, Any]:
         """What FiftyOne stores of these results."""
-        return self.settle().saved(with_vectors=self.is_external)
+        saved = self.settle().saved(with_vectors=self.is_external)
+        return {**saved, "is_settled": self._is_settled}
 
     def attributes(self) -> list[str]:
         """The attributes that FiftyOne stores."""
@@ -205,7 +206,8 @@ class SimilarityRows(SimilarityIndex):
     ) -> SimilarityRows:
         saved = d["saved"]
         index = cls(samples, config, brain_key, indexed=restored_vectors(saved))
-        index._trust(restored_map(saved))
+        if saved["is_settled"]:
+            index._trust(restored_map(saved))
         return index
 
     def _read(self) -> Indexed:

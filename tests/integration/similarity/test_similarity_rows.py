@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityIndex
+from fiftyone_isoclip.dataset.similarity_changes import IndexChanges, find_changes
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import DatasetError
 from tests.integration.similarity.oracles import (
@@ -132,3 +133,43 @@ def test_f18_searches_during_an_update_are_right(
             answers += [searchers.submit(search, row) for row in range(5)]
 
     assert all(answer.result() for answer in answers)
+
+
+def test_f10_what_changed_since_is_told_and_brought_up_to_date(
+    dataset: fo.Dataset, index: FaissSimilarityIndex, ids: list[str], plain: Floats
+) -> None:
+    assert not find_changes(index)
+    dataset.delete_samples(ids[:2])
+    dataset.set_values(FIELD, {ids[5]: plain[6], ids[7]: None}, key_field="id")
+    new = dataset.add_sample(fo.Sample(filepath="/nowhere/new.png", clip_embedding=plain[0]))
+
+    found = find_changes(index)
+
+    assert found == IndexChanges(new=[new], gone=[*ids[:2], ids[7]], changed=[ids[5]])
+    assert str(found) == "1 new, 3 gone, 1 changed"
+    index.reload()
+    assert not find_changes(index)
+    assert set(index.sort_by_similarity(ids[6], k=2).values("id")) == {ids[5], ids[6]}
+
+
+def test_of_an_id_given_twice_the_last_vector_counts(
+    dataset: fo.Dataset, index: FaissSimilarityIndex, ids: list[str], plain: Floats
+) -> None:
+    index.add_to_index(plain[[3, 8]], [ids[0], ids[0]])
+    assert index.total_index_size == N
+    assert set(index.sort_by_similarity(ids[8], k=2).values("id")) == {ids[0], ids[8]}
+    np.testing.assert_array_equal(dataset[ids[0]][FIELD], plain[8])
+
+
+def test_an_index_built_before_there_were_embeddings_learns_of_them(
+    dataset: fo.Dataset, plain: Floats, clip: Clip
+) -> None:
+    dataset.add_sample_field(FIELD, fo.VectorField)
+    compute(dataset, embeddings_field=FIELD, brain_key="found")
+    ids = fill(dataset, plain)
+    dataset.clear_cache()
+    dataset._brain_cache.clear()  # as in a new session
+
+    images = clip.isoclip()(plain)
+    found = dataset.sort_by_similarity(ids[4], brain_key="found").values("id")
+    assert found == ordered(ids, images @ images[4])
