@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import fiftyone as fo
@@ -25,6 +25,7 @@ from fiftyone_isoclip.dataset.groups import (
     report_of,
 )
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
+from fiftyone_isoclip.dataset.targets import list_changed
 from fiftyone_isoclip.dataset.vectors import open_space
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking, rank_keepers
@@ -39,6 +40,7 @@ from fiftyone_isoclip.index import (
 from fiftyone_isoclip.projector import Band
 
 _TAG = "tag:"
+_CHANGED = "its file has changed since it was embedded; embed() it again"
 
 
 def find_duplicates(
@@ -74,6 +76,8 @@ def find_duplicates(
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_rule(prefer)
     space = open_space(samples, field, band)
+    changed = list_changed(samples, field, space.origin.fingerprint)
+    space = replace(space, stored=space.stored.without(dict.fromkeys(changed, _CHANGED)))
     ids = space.stored.ids
     paths = dict(zip(*samples.values(["id", "filepath"]), strict=True))
     search = _Search(ids, [paths[id_] for id_ in ids], _ranker(dataset, prefer))

@@ -84,6 +84,19 @@ def list_targets(samples: Any, fields: Fields) -> list[Target]:
     return list(_boxes(samples, fields))
 
 
+def list_changed(samples: Any, field: str, fingerprint: str) -> set[str]:
+    """The ids of samples whose file is another one than their vector was made from.
+
+    A file that cannot be found has not changed: its vector is still that of the picture.
+    """
+    fields = Fields(field)
+    if not samples.has_field(fields.source):
+        return set()
+    targets = list_targets(samples, fields)
+    now = ((target, target.source_now(fingerprint)) for target in targets if target.source)
+    return {target.id for target, source in now if source not in (None, target.source)}
+
+
 def _whole_images(samples: Any, fields: Fields) -> Iterator[Target]:
     has_vector = F(fields.embedding).exists()
     columns = samples.values(["id", "filepath", fields.source, fields.error, has_vector])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from functools import cached_property
 from typing import Any
@@ -44,6 +44,15 @@ class FieldVectors:
     def row_of(self) -> dict[str, int]:
         """The row of each sample."""
         return {id_: row for row, id_ in enumerate(self.ids)}
+
+    def without(self, reasons: Mapping[str, str]) -> FieldVectors:
+        """Leave out more samples, for these reasons."""
+        kept = [row for row, id_ in enumerate(self.ids) if id_ not in reasons]
+        if len(kept) == len(self.ids):
+            return self
+        ids = [self.ids[row] for row in kept]
+        gone = {id_: reasons[id_] for id_ in self.ids if id_ in reasons}
+        return replace(self, ids=ids, vectors=self.vectors[kept], skipped=self.skipped | gone)
 
 
 @dataclass(frozen=True, eq=False)
