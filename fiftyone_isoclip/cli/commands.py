@@ -11,6 +11,7 @@ from fiftyone_isoclip import __version__
 from fiftyone_isoclip.cli.shell import Shell
 
 COMMANDS = (
+    "demo",
     "duplicates",
     "search",
     "clusters",

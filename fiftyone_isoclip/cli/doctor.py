@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from dataclasses import asdict
 
 import typer
 
 from fiftyone_isoclip.cli.options import JsonFile
-from fiftyone_isoclip.cli.screen import report, show_table
+from fiftyone_isoclip.cli.screen import on_stderr, report, show_table
 
 
 def run_doctor(json: JsonFile = None) -> None:
@@ -19,7 +17,7 @@ def run_doctor(json: JsonFile = None) -> None:
     """
     from fiftyone_isoclip.doctor import diagnose
 
-    with redirect_stdout(sys.stderr):
+    with on_stderr():
         findings = diagnose()
 
     def show() -> None:

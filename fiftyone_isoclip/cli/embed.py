@@ -10,7 +10,7 @@ import typer
 
 from fiftyone_isoclip import files
 from fiftyone_isoclip.cli.options import Device, ImagesPath, JsonFile, ModelName, check_output
-from fiftyone_isoclip.cli.screen import note_failures, progress_bar, report, say
+from fiftyone_isoclip.cli.screen import note_failures, on_stderr, report, say
 from fiftyone_isoclip.cli.sources import (
     DATASET_PREFIX,
     embed_source,
@@ -68,15 +68,8 @@ def run_embed(
 def _embed_dataset(dataset: fo.Dataset, clip: Clip) -> tuple[Clip, FileEmbeddings]:
     from fiftyone_isoclip.dataset import embed
 
-    done = 0
-    with progress_bar("Embedding", len(dataset)) as advance:
-
-        def follow(bar: Any) -> None:
-            nonlocal done
-            advance(bar.iteration - done)
-            done = bar.iteration
-
-        field = embed(dataset, clip, progress=follow).field
+    with on_stderr():
+        field = embed(dataset, clip).field
     return clip, _stored(dataset, field, clip.dim)
 
 

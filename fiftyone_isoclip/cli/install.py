@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fiftyone_isoclip.cli.options import JsonFile
-from fiftyone_isoclip.cli.screen import report, say
+from fiftyone_isoclip.cli.screen import on_stderr, report, say
 
 PluginsDir = Annotated[
     Path | None,
@@ -27,6 +25,6 @@ def run_install(plugins_dir: PluginsDir = None, json: JsonFile = None) -> None:
     """Make the operators and panels appear in the FiftyOne App; running it again is harmless."""
     from fiftyone_isoclip.install import install_plugin
 
-    with redirect_stdout(sys.stderr):
+    with on_stderr():
         folder = install_plugin(plugins_dir)
     report({"plugin": str(folder)}, json, lambda: say(f"the plugin is in {folder}"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,10 @@ def report(value: Any, file: Path | None, show: Callable[[], None]) -> None:
     """Give a result: as JSON on stdout for ``-``, else shown, and written if a file is named."""
     if file == STDOUT:
         sys.stdout.write(as_json(value))
-        return
-    show()
-    if file is not None:
+    else:
+        show()
+    sys.stdout.flush()  # the App, or another long step, may come after the result
+    if file not in (None, STDOUT):
         write_json(file, value)
         note(f"wrote {file}")
 
@@ -72,9 +74,26 @@ def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None
         say(f"... and {len(cells) - _SHOWN_ROWS} more (--json FILE holds all)")
 
 
-def say(sentence: str) -> None:
-    """Print a line of the result."""
-    print(printable(sentence))
+def say(result: object) -> None:
+    """Print lines of the result."""
+    print(*map(printable, str(result).split("\n")), sep="\n")
+
+
+@contextmanager
+def on_stderr() -> Iterator[None]:
+    """Send to stderr what libraries print, FiftyOne's bars for one: stdout is for results."""
+    with redirect_stdout(_Aside()):
+        yield
+
+
+class _Aside(TextIOBase):
+    """Not stderr itself: FiftyOne's bars swap the stream of every handler that writes to stdout."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @contextmanager

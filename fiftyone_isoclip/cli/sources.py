@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fiftyone_isoclip import files
-from fiftyone_isoclip.cli.screen import note, note_failures, progress_bar
+from fiftyone_isoclip.cli.screen import note, note_failures, on_stderr, progress_bar
 from fiftyone_isoclip.errors import DatasetError, IsoClipError
 from fiftyone_isoclip.files import Listing, list_files
 
@@ -30,10 +28,9 @@ def load_dataset(path: str) -> fo.Dataset:
         DatasetError: there is none of that name.
     """
     name = path.removeprefix(DATASET_PREFIX)
-    with redirect_stdout(sys.stderr):  # stdout is for results, and FiftyOne may greet on it
+    with on_stderr():
         import fiftyone as fo
 
-        fo.config.show_progress_bars = False  # they would be drawn on stdout too
         if not fo.dataset_exists(name):
             known = ", ".join(fo.list_datasets()) or "none at all"
             raise DatasetError(f"FiftyOne has no dataset called {name!r}; it has {known}")

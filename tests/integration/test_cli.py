@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 
 import fiftyone as fo
 import numpy as np
@@ -83,8 +84,29 @@ def test_as_a_program_fiftyone_writes_nothing_on_stdout(filled):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["embedded"] == 12
-    assert "Embedding" in done.stderr
+    assert "16/16" in done.stderr  # its progress bar
     assert filled.exists("clip_embedding").count() == 13
+
+
+def test_the_demonstration_is_told_and_runs_again(folder, model):
+    name = f"test-demo-{uuid.uuid4().hex}"
+    words = ["demo", folder.path, "--no-app", "--name", name, "--model", model]
+    try:
+        result = isoclip(*words, "--json", "-")
+        assert result.exit_code == 0, result.stderr
+        summary = json.loads(result.stdout)
+        assert (summary["dataset"], summary["images"]) == (name, len(fo.load_dataset(name)))
+        assert sorted(summary["failed"]) == folder.damaged
+        again = isoclip(*words)
+        assert again.exit_code == 0, again.stderr
+        assert name in again.stdout
+    finally:
+        if fo.dataset_exists(name):
+            fo.delete_dataset(name)
+    empty = folder.path.parent / "empty"
+    empty.mkdir()
+    nothing = isoclip("demo", empty, "--no-app", "--name", name)
+    assert (nothing.exit_code, "holds no images" in nothing.stderr) == (1, True)
 
 
 def test_f21_a_dataset_that_is_not_there_is_one_sentence(filled, model):

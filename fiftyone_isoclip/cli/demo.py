@@ -1,0 +1,59 @@
+"""`isoclip demo`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fiftyone_isoclip.cli.options import JsonFile, ModelName
+from fiftyone_isoclip.cli.screen import on_stderr, report, say
+
+Pictures = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        help="A folder or a list of your own images, read where they are; by default photographs "
+        "that come with installed packages, with planted copies, and rendered scenes.",
+        show_default=False,
+    ),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="The FiftyOne dataset to make; isoclip-demo if left out.",
+        show_default=False,
+    ),
+]
+App = Annotated[bool, typer.Option("--app/--no-app", help="Open the FiftyOne App at the end.")]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", help="Of the App; by default FiftyOne's own.", show_default=False),
+]
+
+
+def run_demo(
+    path: Pictures = None,
+    app: App = True,
+    name: DatasetName = None,
+    model: ModelName = None,
+    port: Port = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a FiftyOne dataset, embed it, find its duplicates and clusters, and open the App.
+
+    The dataset stays, and running again reuses what is still current.
+    """
+    with on_stderr():
+        from fiftyone_isoclip.demo import run
+        from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
+
+        summary = run.run_demo(path, name=name or run.DATASET_NAME, model=model or DEMO_NAME)
+    report(asdict(summary), json, lambda: say(summary))
+    if app:
+        with on_stderr():
+            run.open_app(summary.dataset, port=port)
