@@ -179,13 +179,14 @@ def missed(rows: Table, found: dict[str, set[tuple[int, int]]]) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Name the processor and the versions of what was measured."""
+    """Name the processor, what else it was doing, and the versions of what was measured."""
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
     packages = ("faiss-cpu", "fiftyone-isoclip", "numpy")
     return {
         "processor": names[0].split(": ")[1] if names else platform.processor(),
         "cores": os.cpu_count(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
@@ -194,7 +195,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.work:
