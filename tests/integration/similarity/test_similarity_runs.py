@@ -150,6 +150,12 @@ def test_f13_a_field_embedded_anew_with_other_weights_is_noticed(
         index.sort_by_similarity(ids[0])
 
 
+def test_f13_text_is_not_asked_of_other_weights(index: FaissSimilarityIndex) -> None:
+    index.config.fingerprint = "0" * 64  # the checkpoint's name gives other weights by now
+    with pytest.raises(DatasetError, match=r"built with weights 000000.*build it again"):
+        index.sort_by_similarity("red")
+
+
 def test_a_field_that_holds_no_vectors_is_refused(dataset: fo.Dataset) -> None:
     dataset.add_sample(fo.Sample(filepath="/nowhere/1.png", label="cat"))
     with pytest.raises(DatasetError, match="StringField"):
