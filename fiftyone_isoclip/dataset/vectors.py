@@ -116,6 +116,11 @@ def read_vectors(samples: Any, field: str, dim: int) -> FieldVectors:
         DatasetError: the field does not hold vectors.
     """
     dataset = dataset_of(samples)
+    if "." in field:
+        raise DatasetError(
+            f"field {field!r} holds vectors of boxes, and whole images are compared here; "
+            "give the field of the samples, or compare boxes with an index (build_similarity)"
+        )
     if not isinstance(dataset.get_field(field), fo.VectorField):
         found = type(dataset.get_field(field)).__name__ if dataset.has_field(field) else "no field"
         raise DatasetError(f"field {field!r} of vectors is needed, found {found}")

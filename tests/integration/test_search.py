@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fiftyone as fo
 import numpy as np
 import open_clip
 import pytest
@@ -138,3 +139,11 @@ def test_what_cannot_be_asked(dataset, fill, gallery, pictures, checkpoint):
         find_similar(dataset, late)
     with pytest.raises(DatasetError, match="embed"):
         find_similar(dataset, gallery[0], field="nowhere")
+
+
+def test_vectors_of_boxes_are_not_those_of_samples(dataset, gallery, checkpoint):
+    whole = fo.Detection(label="all", bounding_box=[0, 0, 1, 1])
+    dataset.set_values("things", [fo.Detections(detections=[whole.copy()]) for _ in gallery])
+    embed(dataset, checkpoint, patches_field="things", progress=False)
+    with pytest.raises(DatasetError, match="vectors of boxes"):
+        find_similar(dataset, gallery[0], field=f"things.detections.{FIELD}")
