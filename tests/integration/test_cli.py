@@ -6,19 +6,17 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import uuid
 
 import fiftyone as fo
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from fiftyone_isoclip.cli.commands import app
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.files import embed_files
 from tests.checkpoints import write_checkpoint
 from tests.folders import fill_folder
+from tests.terminal import PROGRAM, isoclip
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +35,6 @@ def filled(dataset, folder):
     paths = [*folder.readable, *folder.damaged, folder.scenes[0]]
     dataset.add_samples([fo.Sample(filepath=path) for path in paths])
     return dataset
-
-
-def isoclip(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_embeddings_are_stored_on_samples_and_in_a_file(filled, folder, model, tmp_path):
@@ -77,7 +71,7 @@ def test_as_a_program_fiftyone_writes_nothing_on_stdout(filled):
     filled.persistent = True  # another process must not take it for a leftover
     words = ["embed", f"dataset:{filled.name}", "--json", "-"]
     done = subprocess.run(
-        [sys.executable, "-m", "fiftyone_isoclip.cli", *words],
+        [*PROGRAM, *words],
         env=os.environ | {"FIFTYONE_SHOW_PROGRESS_BARS": "1"},
         capture_output=True,
         text=True,
