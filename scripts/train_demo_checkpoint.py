@@ -37,7 +37,7 @@ from scripts.demo_augmentations import MILD, STRONG, Augmenter
 
 NAME = "isoclip-demo"
 HOME = Path("fiftyone_isoclip/encoder/demo")
-STEPS = 3000
+STEPS = 1300
 POOL_SIDE = 96
 IMAGE_WEIGHT = 2.0
 IMAGE_TEMPERATURE = 0.1
