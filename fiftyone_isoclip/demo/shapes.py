@@ -194,7 +194,8 @@ def _letter_mask(letter: str) -> Image.Image:
 def _turn(points: Points, angle: float, stretch: float) -> Points:
     cos, sin = np.cos(angle), np.sin(angle)
     wide = points * np.array([stretch, 1.0 / stretch])
-    return wide @ np.array([[cos, sin], [-sin, cos]])
+    turned: Points = wide @ np.array([[cos, sin], [-sin, cos]])
+    return turned
 
 
 def object_mask(kind: str, side: int, angle: float = 0.0, stretch: float = 1.0) -> Image.Image:

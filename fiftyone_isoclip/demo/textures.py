@@ -36,11 +36,13 @@ def _coordinates(side: int, rng: Rng) -> tuple[Field, Field]:
 
 
 def _wave(position: Field, rng: Rng, low: float = 2.0, high: float = 7.0) -> Field:
-    return np.sin(position * np.float32(np.pi * rng.uniform(low, high)) + rng.uniform(0, 6))
+    wave: Field = np.sin(position * np.float32(np.pi * rng.uniform(low, high)) + rng.uniform(0, 6))
+    return wave
 
 
 def _step(field: Field, sharpness: float = 6.0) -> Field:
-    return np.clip(0.5 + sharpness * field, 0, 1)
+    step: Field = np.clip(0.5 + sharpness * field, 0, 1)
+    return step
 
 
 def _plain(side: int, rng: Rng) -> Field:
@@ -74,7 +76,8 @@ def _speckled(side: int, rng: Rng) -> Field:
 
 
 def _gradient(side: int, rng: Rng) -> Field:
-    return np.clip(_coordinates(side, rng)[0] * 0.5 + 0.5, 0, 1)
+    gradient: Field = np.clip(_coordinates(side, rng)[0] * 0.5 + 0.5, 0, 1)
+    return gradient
 
 
 def _marbled(side: int, rng: Rng) -> Field:
@@ -91,7 +94,8 @@ def _tiled(side: int, rng: Rng) -> Field:
     x, y = _coordinates(side, rng)
     turns = np.float32(np.pi * rng.uniform(1, 4))
     line = np.minimum(np.abs(np.sin(x * turns)), np.abs(np.sin(y * turns)))
-    return 1 - np.clip(line * np.float32(rng.uniform(5, 12)), 0, 1)
+    joints: Field = np.clip(line * np.float32(rng.uniform(5, 12)), 0, 1)
+    return 1 - joints
 
 
 def _woven(side: int, rng: Rng) -> Field:
