@@ -12,7 +12,7 @@ from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
 from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
-from fiftyone_isoclip.dataset.vectors import Space, open_space
+from fiftyone_isoclip.dataset.spaces import Space, open_space
 from fiftyone_isoclip.index import Clusters, cluster
 from fiftyone_isoclip.projector import Band
 

@@ -25,8 +25,8 @@ from fiftyone_isoclip.dataset.groups import (
     report_of,
 )
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
+from fiftyone_isoclip.dataset.spaces import open_space
 from fiftyone_isoclip.dataset.targets import list_changed
-from fiftyone_isoclip.dataset.vectors import open_space
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking, rank_keepers
 from fiftyone_isoclip.files.copies import Contents

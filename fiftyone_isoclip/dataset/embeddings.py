@@ -22,6 +22,7 @@ from fiftyone_isoclip.dataset.fields import (
 )
 from fiftyone_isoclip.dataset.model import IsoClipModel
 from fiftyone_isoclip.dataset.targets import Fields, Target, list_targets
+from fiftyone_isoclip.dataset.vectors import refresh_copy
 from fiftyone_isoclip.dataset.writing import insist, write_label_values, write_values
 from fiftyone_isoclip.encoder import Batch, Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
@@ -68,7 +69,8 @@ def embed(
 
     Writes ``<field>`` (r numbers, float32, not normalised), ``<field>_source`` (what the vector
     was made from, to know what is current) and, where an image fails, ``<field>_error``. A run
-    that was stopped goes on where it was; one bad image costs only its own vector.
+    that was stopped goes on where it was; one bad image costs only its own vector. A copy of the
+    vectors in files makes searches start faster.
 
     Args:
         samples: a dataset or view of images; only the samples in the view are touched.
@@ -103,6 +105,8 @@ def embed(
         return embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
 
     failed = _Desk(dataset, fields, sources, progress).work_off(stale, compute)
+    if fields.labels is None:
+        refresh_copy(dataset, fields.embedding)
     return EmbedReport(
         field=fields.embedding,
         computed=len(stale) - len(failed),

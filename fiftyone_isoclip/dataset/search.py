@@ -14,7 +14,8 @@ from bson import ObjectId
 
 from fiftyone_isoclip.dataset.checkpoints import clip_for
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of, need_origin
-from fiftyone_isoclip.dataset.vectors import Space, open_space, read_vectors
+from fiftyone_isoclip.dataset.spaces import Space, open_space
+from fiftyone_isoclip.dataset.vectors import read_vectors
 from fiftyone_isoclip.encoder import Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError, ImageError
 from fiftyone_isoclip.index import CosineIndex

@@ -19,7 +19,7 @@ from fiftyone_isoclip.dataset.fields import (
     write_origin,
 )
 from fiftyone_isoclip.dataset.targets import Fields, list_targets
-from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors
+from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors, refresh_copy
 from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.encoder import Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
@@ -103,6 +103,7 @@ def upgrade(
         if check:
             _check_agreement(field, agreements, clip)
         _register(dataset, field, clip)
+        refresh_copy(dataset, field)
     chosen = clip.image_band if band is None else band
     claim_field(samples, into, Origin.of(clip, chosen), overwrite=True)
     here = read_vectors(samples, field, clip.dim)

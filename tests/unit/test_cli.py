@@ -123,7 +123,7 @@ def test_models_are_listed_with_their_bands():
     known = {entry["name"]: entry for entry in json.loads(isoclip("models", "--json", "-").stdout)}
     assert set(known) == {checkpoint.name for checkpoint in list_checkpoints()}
     assert known["isoclip-vit-b-16-openai"]["image_band"] == "200/50"
-    assert known["isoclip-demo"]["image_band"] is None
+    assert known["isoclip-vit-b-32-datacomp-xl"]["text_band"] is None
     row = next(line for line in isoclip("models").stdout.splitlines() if "vit-l-14" in line)
     assert row.split()[:3] == ["isoclip-vit-l-14-openai", "250/200", "10/300"]
 

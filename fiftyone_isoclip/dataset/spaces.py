@@ -1,0 +1,72 @@
+"""A field of stored vectors and the band under which they are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fiftyone_isoclip.dataset.checkpoints import clip_for
+from fiftyone_isoclip.dataset.fields import Origin, dataset_of, need_origin
+from fiftyone_isoclip.dataset.vectors import FieldVectors, Float32s, read_vectors
+from fiftyone_isoclip.encoder import Clip
+from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.index.vectors import unit_rows
+from fiftyone_isoclip.projector import Band
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A field of vectors and the band under which they are compared."""
+
+    origin: Origin
+    band: Band
+    stored: FieldVectors
+
+    @property
+    def clip(self) -> Clip:
+        """The model that made the vectors, loaded on first use."""
+        return clip_for(self.origin)
+
+    def isoclip(self, vectors: npt.ArrayLike) -> Float32s:
+        """What is stored, or plain embeddings (n, r), as unit rows (n, k) to compare.
+
+        Raises:
+            VectorError: they have the dim of neither.
+        """
+        rows = np.atleast_2d(np.asarray(vectors))
+        if self.origin.band is not None and rows.shape[1] == self.origin.dim:
+            return unit_rows(rows)
+        return self.clip.isoclip(self.band)(rows)
+
+    @cached_property
+    def vectors(self) -> Float32s:
+        """The stored vectors as unit rows (n, k) to compare."""
+        if not self.stored.ids:
+            return np.empty((0, self.origin.dim), np.float32)
+        return self.isoclip(self.stored.vectors)
+
+
+def open_space(samples: Any, field: str, band: Band | None) -> Space:
+    """Read a field to compare images with images under a band (None: the checkpoint's own).
+
+    Raises:
+        DatasetError: there is no such field, its checkpoint is unknown, or it holds IsoCLIP
+            embeddings of another band.
+        CheckpointError: the checkpoint cannot be loaded.
+    """
+    dataset = dataset_of(samples)
+    origin = need_origin(dataset, field)
+    if origin.band is None:
+        chosen = clip_for(origin).image_band if band is None else band
+    else:
+        chosen = Band.parse(origin.band)
+        if band is not None and band != chosen:
+            raise DatasetError(
+                f"band {band} was asked for and field {field!r} holds IsoCLIP embeddings of band "
+                f"{chosen}; use the field of plain embeddings, which serves every band"
+            )
+    return Space(origin, chosen, read_vectors(samples, field, origin.dim))
