@@ -143,6 +143,7 @@ class FindNearDuplicates(SteppedOperator):
             yield ctx.ops.notify(told, variant="info")
             return
         ctx.dataset.reload()
+        # Beware: by its name the App does not find a view that was saved after the page was loaded.
         yield ctx.ops.set_view(groups_view(ctx.dataset, result["key"]))
         told = f"{result['groups']} groups of {result['images']} images; {result['duplicates']}"
         yield ctx.ops.notify(f"{told} of them could go, none was deleted", variant="success")

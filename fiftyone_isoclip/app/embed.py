@@ -110,7 +110,13 @@ class ComputeEmbeddings(SteppedOperator):
         if brain_key:
             yield Step(f"Building the similarity index {brain_key}")
             build_similarity(samples, model, brain_key=brain_key, field=field)
-        return {**asdict(report), "n_failed": len(report.failed), "brain_key": brain_key}
+        seconds = round(report.seconds, 1)
+        return {
+            **asdict(report),
+            "seconds": seconds,
+            "n_failed": len(report.failed),
+            "brain_key": brain_key,
+        }
 
     def reveal(self, ctx: Context, result: dict[str, Any]) -> Iterator[Any]:
         """Show the new fields, and say how many images have them."""

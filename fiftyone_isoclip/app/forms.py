@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -57,7 +58,10 @@ def choose_model(inputs: types.Object, ctx: Context, default: str) -> None:
     """A known checkpoint from a list, or any other by its name or file."""
     choices = types.AutocompleteView(allow_user_input=True)
     for checkpoint in list_checkpoints():
-        choices.add_choice(checkpoint.name, label=checkpoint.name, description=checkpoint.source)
+        known = f"{checkpoint.architecture}, {Path(checkpoint.pretrained).stem}"
+        band = checkpoint.image_band or "worked out from its spectrum"
+        told = f"{known}; band {band}"
+        choices.add_choice(checkpoint.name, label=checkpoint.name, description=told)
     chosen = inputs.str(
         "model",
         label="Model",

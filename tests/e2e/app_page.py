@@ -103,13 +103,14 @@ class AppPage:
         self.page.locator(_FORM).get_by_role("button", name="Cancel").click()
 
     def search_like_first_tile(self) -> None:
-        """Select the first tile and press the magnifier's "Show similar samples"."""
+        """Select the first tile, press the magnifier, and show what its panel found."""
         tile = self.page.locator(_TILE).first
         tile.hover()
         # The checkbox is drawn by the tile and lies outside of what Playwright calls visible.
         tile.locator('[data-cy^="looker-checkbox-input"]').evaluate("box => box.click()")
         self.page.locator('[data-cy="action-sort-by-similarity"]').click()
         self.page.get_by_text("Show similar samples").click()
+        self.page.get_by_role("button", name="Show results").first.click()
 
     def search_text(self, text: str) -> None:
         """Type a text into the magnifier."""
@@ -117,6 +118,7 @@ class AppPage:
         magnifier = self.page.get_by_placeholder("Type anything!")
         magnifier.fill(text)
         magnifier.press("Enter")
+        self.page.get_by_role("button", name="Show results").first.click()
 
     def photograph(self, path: Path) -> None:
         """Save what is on the screen, once the pictures are drawn."""
