@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import fiftyone as fo
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
-TIERS = ("integration", "e2e")
+TIERS = ("unit", "property", "reference", "integration", "e2e")
+SERVED = ("integration", "e2e")
 
 
 def _isolate() -> None:
@@ -62,11 +63,19 @@ _isolate()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the tier whose folder it lies in."""
+    """Mark each test with the tier whose folder it lies in, and run the quick tiers first.
+
+    The browser comes last for a second reason: Playwright leaves an event loop running, and
+    FiftyOne answers an operator with a task instead of its result where there is one.
+    """
     for item in items:
-        for tier in TIERS:
-            if tier in item.path.relative_to(REPO_ROOT).parts:
-                item.add_marker(tier)
+        if _tier(item) in SERVED:
+            item.add_marker(_tier(item))
+    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(REPO_ROOT / "tests").parts[0]
 
 
 @pytest.fixture(scope="session")

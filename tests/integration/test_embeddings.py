@@ -200,8 +200,9 @@ class TestWhatIsComputedAgain:
         saved = dataset.exists(f"{FIELD}_source")
         n_saved = len(saved)
         assert 8 <= n_saved < 40
-        assert n_saved % 4 == 0
         assert saved.count(FIELD) == n_saved
+        # The kill can fall inside one batch's writes: that batch alone is computed again.
+        assert dataset.count(FIELD) - n_saved <= 4
         report = embed(dataset, checkpoint, batch_size=4, progress=False)
         assert (report.kept, report.computed, report.failed) == (n_saved, 40 - n_saved, {})
         expected = by_open_clip(checkpoint, [Image.open(p) for p in dataset.values("filepath")])
