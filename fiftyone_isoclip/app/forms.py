@@ -77,8 +77,7 @@ def choose_model(inputs: types.Object, ctx: Context, default: str) -> None:
 
 def choose_band(inputs: types.Object, ctx: Context, origin: Any) -> None:
     """The directions to leave out, as text; empty is the checkpoint's own band."""
-    published = find_checkpoint(origin.checkpoint).image_band
-    own = f"{published}, as published" if published else "worked out from its spectrum"
+    own = find_checkpoint(origin.checkpoint).image_band or "worked out from its spectrum"
     band = inputs.str(
         "band",
         label="Band (top/bottom directions left out)",
