@@ -168,7 +168,8 @@ class _Desk:
     def fill(self, wanted: Sequence[Target], batches: Iterable[Batch]) -> dict[str, str]:
         """Store batches as they come, each while the next one is computed; return the failures."""
         failed: dict[str, str] = {}
-        bar = fou.ProgressBar(total=len(wanted), progress=self.progress, iters_str="images")
+        progress = self.progress if wanted else False
+        bar = fou.ProgressBar(total=len(wanted), progress=progress, iters_str="images")
         with bar, ThreadPoolExecutor(1, thread_name_prefix="isoclip-save") as writer:
             saving: Future[None] | None = None
             for batch in batches:
