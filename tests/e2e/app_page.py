@@ -10,6 +10,16 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 PATIENCE_MS = 90_000
 """For what the App's server may have to import first, on a slow machine."""
 
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
 # What the App itself says, with or without us: its fonts offline, and a race in its own start.
 NOISE = re.compile(r"ERR_NAME_NOT_RESOLVED|ERR_INTERNET_DISCONNECTED|ERR_FAILED|entry is loading")
 
@@ -48,9 +58,9 @@ class AppPage:
         shown = self.page.locator('[data-cy="entry-counts"]')
         expect(shown).to_contain_text(counts, timeout=PATIENCE_MS)
 
-    def tiles(self) -> int:
-        """How many tiles the grid shows."""
-        return self.page.locator(_TILE).count()
+    def expect_tiles(self, n: int) -> None:
+        """Wait until the grid shows this many tiles."""
+        expect(self.page.locator(_TILE)).to_have_count(n, timeout=PATIENCE_MS)
 
     def list_operators(self, query: str) -> list[str]:
         """The labels that the operator browser finds; it stays open."""
@@ -62,11 +72,15 @@ class AppPage:
         expect(found.first).to_be_visible(timeout=PATIENCE_MS)
         return found.all_inner_texts()
 
-    def open_operator(self, label: str) -> None:
-        """Open the form of an operator."""
+    def choose_operator(self, label: str) -> None:
+        """Open the form of an operator, whatever it says."""
         self.list_operators(label)
         browser = self.page.locator('[data-cy="operators-browser"]')
         browser.get_by_text(label, exact=True).click()
+
+    def open_operator(self, label: str) -> None:
+        """Open the form of an operator and wait until it can be executed."""
+        self.choose_operator(label)
         expect(self._execute()).to_be_enabled(timeout=PATIENCE_MS)
 
     def value(self, label: str) -> str:
@@ -98,10 +112,6 @@ class AppPage:
         """Close the form of results."""
         self.page.locator(_RESULT).get_by_role("button", name="Done").click()
 
-    def cancel(self) -> None:
-        """Close the form without executing it."""
-        self.page.locator(_FORM).get_by_role("button", name="Cancel").click()
-
     def search_like_first_tile(self) -> None:
         """Select the first tile, press the magnifier, and show what its panel found."""
         tile = self.page.locator(_TILE).first
@@ -110,15 +120,9 @@ class AppPage:
         tile.locator('[data-cy^="looker-checkbox-input"]').evaluate("box => box.click()")
         self.page.locator('[data-cy="action-sort-by-similarity"]').click()
         self.page.get_by_text("Show similar samples").click()
-        self.page.get_by_role("button", name="Show results").first.click()
-
-    def search_text(self, text: str) -> None:
-        """Type a text into the magnifier."""
-        self.page.locator('[data-cy="action-sort-by-similarity"]').click()
-        magnifier = self.page.get_by_placeholder("Type anything!")
-        magnifier.fill(text)
-        magnifier.press("Enter")
-        self.page.get_by_role("button", name="Show results").first.click()
+        button = self.page.locator('button[aria-label="Show results"]').first
+        # Forced: the card around it says aria-disabled, which is about dragging it.
+        button.click(force=True)
 
     def photograph(self, path: Path) -> None:
         """Save what is on the screen, once the pictures are drawn."""

@@ -16,19 +16,10 @@ from playwright.sync_api import Browser, Error, sync_playwright
 from fiftyone_isoclip.demo.copies import copy_image
 from fiftyone_isoclip.demo.photographs import find_photographs
 from fiftyone_isoclip.install import install_plugin
-from tests.e2e.app_page import AppPage
+from tests.e2e.app_page import CHROMIUM_FLAGS, AppPage
 
 SOURCES = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower")
 KINDS = ("recompressed", "half size", "as webp")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +58,7 @@ def browser() -> Iterator[Browser]:
     system = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=system, args=list(FLAGS))
+            browser = playwright.chromium.launch(executable_path=system, args=list(CHROMIUM_FLAGS))
         except Error as error:
             pytest.skip(f"no Chromium starts here ({error.message.splitlines()[0]})")
         yield browser

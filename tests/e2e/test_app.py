@@ -28,8 +28,7 @@ def test_the_operator_browser_offers_both(app: AppPage) -> None:
 
 
 def test_duplicates_need_embeddings_first(app: AppPage) -> None:
-    app.list_operators(DUPLICATES)
-    app.page.get_by_text(DUPLICATES, exact=True).click()
+    app.choose_operator(DUPLICATES)
     app.expect_in_form("run the operator IsoCLIP: Compute embeddings first")
 
 
@@ -66,7 +65,7 @@ def test_duplicates_through_the_form_show_the_planted_groups(
     assert re.search(rf"Groups:\s*{len(SOURCES)}\b", result)
     app.leave_result()
     app.expect_counts(f"{len(SOURCES)} groups")
-    assert app.tiles() == len(SOURCES)
+    app.expect_tiles(len(SOURCES))
 
 
 def test_the_magnifier_finds_the_copies_of_an_image_first(app: AppPage, session: Any) -> None:
