@@ -55,11 +55,8 @@ def show_operator(app: AppPage) -> None:
 
 
 def show_duplicates(app: AppPage) -> None:
-    """The groups that this operator leaves in the grid, at the demonstration's similarity."""
-    from fiftyone_isoclip.demo.run import SIMILARITY
-
+    """The groups that this operator leaves in the grid."""
     app.open_operator("IsoCLIP: Find near-duplicates")
-    app.fill("Similarity from which images are duplicates", str(SIMILARITY))
     app.execute()
     app.leave_result()
     app.expect_counts("groups")
