@@ -5,8 +5,9 @@ Public names are loaded on first use, so that `import fiftyone_isoclip` costs no
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.dataset import (
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "dataset": (
+    "dataset": [
         "build_similarity",
         "embed",
         "find_clusters",
@@ -57,20 +58,15 @@ _HOMES = {
         "load_model",
         "register",
         "upgrade",
-    ),
-    "encoder": ("find_checkpoint", "list_checkpoints", "load_clip"),
-    "errors": ("IsoClipError",),
-    "index": ("CosineIndex",),
-    "projector": ("Band", "EmbeddingMap", "Head", "Spectrum"),
+    ],
+    "encoder": ["find_checkpoint", "list_checkpoints", "load_clip"],
+    "errors": [
+        "IsoClipError",
+    ],
+    "index": [
+        "CosineIndex",
+    ],
+    "projector": ["Band", "EmbeddingMap", "Head", "Spectrum"],
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

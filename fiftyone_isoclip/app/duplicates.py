@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import (
@@ -39,22 +38,9 @@ OFFERED_TAGS = 20
 class FindNearDuplicates(SteppedOperator):
     """Groups images that show the same picture, and says which of each group to keep."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """How the App lists the operator."""
-        return foo.OperatorConfig(
-            name="find_near_duplicates",
-            label="IsoCLIP: Find near-duplicates",
-            description="Group images that show the same picture; nothing is deleted",
-            icon="/assets/icon-light.svg",
-            light_icon="/assets/icon-light.svg",
-            dark_icon="/assets/icon-dark.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            # It replaces the fields and the saved view of an earlier search, and nothing else.
-            risk_level=types.RiskLevel.MEDIUM,
-        )
+    name_ = "find_near_duplicates"
+    label = "IsoCLIP: Find near-duplicates"
+    description = "Group images that show the same picture; nothing is deleted"
 
     def __call__(
         self,
@@ -69,17 +55,12 @@ class FindNearDuplicates(SteppedOperator):
     ) -> Any:
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
         params = {"field": field, "similarity": similarity, "prefer": prefer, "key": key}
-        return foo.execute_operator(
-            self.uri,
-            {"view": samples.view()},
-            params=params | {"band": band},
-            request_delegation=delegate,
-        )
+        return self.run(samples, params | {"band": band}, delegate=delegate)
 
     def resolve_input(self, ctx: Context) -> types.Property:
         """The form."""
         inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.config.label))
+        form = types.Property(inputs, view=types.View(label=self.label))
         if not has_images(inputs, target_samples(ctx)):
             return form
         fields = plain_fields(ctx.dataset)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import (
@@ -28,22 +27,9 @@ SHOWN_FAILURES = 20
 class ComputeEmbeddings(SteppedOperator):
     """Computes embeddings of new and changed images, and an index for the magnifier if wanted."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """How the App lists the operator."""
-        return foo.OperatorConfig(
-            name="compute_embeddings",
-            label="IsoCLIP: Compute embeddings",
-            description="Store CLIP embeddings of images: all else of IsoCLIP starts from them",
-            icon="/assets/icon-light.svg",
-            light_icon="/assets/icon-light.svg",
-            dark_icon="/assets/icon-dark.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_delegated_execution=True,
-            # It adds fields, and only with "overwrite" replaces values, which can be made again.
-            risk_level=types.RiskLevel.MEDIUM,
-        )
+    name_ = "compute_embeddings"
+    label = "IsoCLIP: Compute embeddings"
+    description = "Store CLIP embeddings of images: all else of IsoCLIP starts from them"
 
     def __call__(
         self,
@@ -57,9 +43,7 @@ class ComputeEmbeddings(SteppedOperator):
     ) -> Any:
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
         params = {"model": model, "field": field, "overwrite": overwrite, "brain_key": brain_key}
-        return foo.execute_operator(
-            self.uri, {"view": samples.view()}, params=params, request_delegation=delegate
-        )
+        return self.run(samples, params, delegate=delegate)
 
     def resolve_input(self, ctx: Context) -> types.Property:
         """The form."""
@@ -92,7 +76,7 @@ class ComputeEmbeddings(SteppedOperator):
             f"read, {field_name}_error. No file is changed. To undo, delete these fields"
             + (f" and the brain run {asked}." if asked else "."),
         )
-        return types.Property(inputs, view=types.View(label=self.config.label))
+        return types.Property(inputs, view=types.View(label=self.label))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Load the model, embed, and build the index."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
@@ -20,7 +20,36 @@ Context = Any
 
 
 class SteppedOperator(foo.Operator, ABC):
-    """Its ``steps`` return what Python callers get; ``reveal`` is what the App does with it."""
+    """Its ``steps`` return what Python callers get; ``reveal`` is what the App does with it.
+
+    ``name_``, ``label`` and ``description`` are how the App lists it.
+    """
+
+    name_: ClassVar[str]
+    label: ClassVar[str]
+    description: ClassVar[str]
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """How the App lists and runs the operator."""
+        return foo.OperatorConfig(
+            name=self.name_,
+            label=self.label,
+            description=self.description,
+            icon="/assets/icon-light.svg",
+            light_icon="/assets/icon-light.svg",
+            dark_icon="/assets/icon-dark.svg",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_delegated_execution=True,
+            # What it replaces are values of its own, which can be made again.
+            risk_level=types.RiskLevel.MEDIUM,
+        )
+
+    def run(self, samples: Any, params: dict[str, Any], *, delegate: bool) -> Any:
+        """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
+        context = {"view": samples.view()}
+        return foo.execute_operator(self.uri, context, params=params, request_delegation=delegate)
 
     @abstractmethod
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
@@ -56,7 +85,7 @@ class SteppedOperator(foo.Operator, ABC):
         try:
             result = yield from self._show_steps(ctx)
             yield from self.reveal(ctx, result)
-            form = types.Property(self.describe(result), view=types.View(label=self.config.label))
+            form = types.Property(self.describe(result), view=types.View(label=self.label))
             yield ctx.ops.show_output(form.to_json(), result)
         except IsoClipError as error:
             yield from _show_error(ctx, str(error))

@@ -5,46 +5,21 @@ Names are loaded on first use: registering with FiftyOne must not wait for torch
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
 _HOMES = {
-    "ClusterReport": "clusters",
-    "DEFAULT_KEEPER_RULE": "duplicates",
-    "DEFAULT_SIMILARITY": "duplicates",
-    "DuplicateReport": "groups",
-    "EmbedReport": "embeddings",
-    "FaissSimilarityConfig": "similarity",
-    "FaissSimilarityIndex": "similarity",
-    "IndexChanges": "similarity_changes",
-    "IsoClipModel": "model",
-    "KEEPER_RULES": "duplicates",
-    "SavedRun": "runs",
-    "SimilarReport": "search",
-    "UpgradeReport": "upgrades",
-    "build_similarity": "similarity_runs",
-    "delete_run": "runs",
-    "embed": "embeddings",
-    "find_changes": "similarity_changes",
-    "find_clusters": "clusters",
-    "find_duplicates": "duplicates",
-    "find_similar": "search",
-    "list_runs": "runs",
-    "load_duplicates": "groups",
-    "load_model": "model",
-    "load_run": "runs",
-    "register": "zoo",
-    "upgrade": "upgrades",
+    "clusters": ["ClusterReport", "find_clusters"],
+    "duplicates": ["DEFAULT_KEEPER_RULE", "DEFAULT_SIMILARITY", "KEEPER_RULES", "find_duplicates"],
+    "embeddings": ["EmbedReport", "embed"],
+    "groups": ["DuplicateReport", "load_duplicates"],
+    "model": ["IsoClipModel", "load_model"],
+    "runs": ["SavedRun", "delete_run", "list_runs", "load_run"],
+    "search": ["SimilarReport", "find_similar"],
+    "similarity": ["FaissSimilarityConfig", "FaissSimilarityIndex"],
+    "similarity_changes": ["IndexChanges", "find_changes"],
+    "similarity_runs": ["build_similarity"],
+    "upgrades": ["UpgradeReport", "upgrade"],
+    "zoo": ["register"],
 }
 
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOMES)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

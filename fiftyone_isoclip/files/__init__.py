@@ -5,8 +5,9 @@ Public names are loaded on first use: listing files or ranking keepers needs no 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.files.clusters import FileCluster, FileClusters, cluster_files
@@ -68,28 +69,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "clusters": ("FileCluster", "FileClusters", "cluster_files"),
-    "copies": ("content_hash", "find_exact_copies"),
-    "duplicates": ("FileDuplicates", "FileGroup", "FileMember", "find_file_duplicates"),
-    "embeddings": ("FileEmbeddings", "embed_files", "read_embeddings", "write_embeddings"),
-    "keepers": (
+    "clusters": ["FileCluster", "FileClusters", "cluster_files"],
+    "copies": ["content_hash", "find_exact_copies"],
+    "duplicates": ["FileDuplicates", "FileGroup", "FileMember", "find_file_duplicates"],
+    "embeddings": ["FileEmbeddings", "embed_files", "read_embeddings", "write_embeddings"],
+    "keepers": [
         "DEFAULT_KEEPER_RULE",
         "FILE_KEEPER_RULES",
         "KEEPER_RULES",
         "KeeperRanking",
         "rank_keepers",
-    ),
-    "listing": ("Listing", "list_files", "list_images", "read_paths"),
-    "search": ("FileMatch", "FileResults", "search_files", "search_files_by_text"),
+    ],
+    "listing": ["Listing", "list_files", "list_images", "read_paths"],
+    "search": ["FileMatch", "FileResults", "search_files", "search_files_by_text"],
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

@@ -199,7 +199,7 @@ def test_a_fault_of_ours_is_told_too(
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("fiftyone_isoclip.dataset.model.load_model", fail)
+    monkeypatch.setattr("fiftyone_isoclip.dataset.load_model", fail)
     sent = dict(messages(ask(dataset, EMBED), EMBED))
     assert "MemoryError: no room" in sent["notify"]["message"]
 

@@ -7,6 +7,7 @@ import pytest
 
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityIndex
 from fiftyone_isoclip.encoder import Clip
+from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 from tests.integration.similarity.oracles import (
     FIELD,
     Floats,
@@ -54,7 +55,7 @@ def test_the_threshold_has_a_default(dataset: fo.Dataset, copies: Floats) -> Non
     index = compute(dataset, embeddings=FIELD)
     index.find_duplicates()
     assert index.duplicate_ids == ids[N:]
-    assert index.thresh == pytest.approx(0.03)
+    assert index.thresh == pytest.approx(1 - DEFAULT_SIMILARITY)
 
 
 @pytest.mark.parametrize("n_gone", [2, 4, 12, 25])
