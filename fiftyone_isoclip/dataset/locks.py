@@ -8,22 +8,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import fiftyone as fo
 from filelock import FileLock, Timeout
-from platformdirs import user_data_path
 
+from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.errors import DatasetError
-
-
-def side_folder() -> Path:
-    """Where this package keeps files of its own: `FIFTYONE_ISOCLIP_DIR`, or the user's data folder.
-
-    Never the plugins folder: the App serves everything in there.
-    """
-    named = os.environ.get("FIFTYONE_ISOCLIP_DIR")
-    return Path(named) if named else user_data_path("fiftyone-isoclip")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_isoclip.dataset.locks import side_folder
+from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.index import read_store, write_store
 

@@ -21,7 +21,7 @@ from fiftyone_isoclip.dataset import (
 )
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, read_origin
 from fiftyone_isoclip.dataset.groups import DEFAULT_KEY
-from fiftyone_isoclip.dataset.locks import side_folder
+from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.demo.pictures import ORIGINAL, Picture, make_pictures
 from fiftyone_isoclip.demo.summary import DemoSummary, Score, score_duplicates
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
