@@ -25,7 +25,7 @@ DatasetName = Annotated[
     typer.Option(
         "--name",
         metavar="NAME",
-        help="The FiftyOne dataset to make; isoclip-demo if left out.",
+        help="The FiftyOne dataset to make; isoclip-demo, or isoclip-demo-FOLDER, if left out.",
         show_default=False,
     ),
 ]
@@ -52,7 +52,7 @@ def run_demo(
         from fiftyone_isoclip.demo import run
         from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 
-        summary = run.run_demo(path, name=name or run.DATASET_NAME, model=model or DEMO_NAME)
+        summary = run.run_demo(path, name=name, model=model or DEMO_NAME)
     report(asdict(summary), json, lambda: say(summary))
     if app:
         with on_stderr():

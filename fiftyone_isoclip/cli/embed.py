@@ -59,6 +59,8 @@ def run_embed(
         raise typer.BadParameter("--out FILE.npz is needed to store the embeddings")
     else:
         clip, embedded = embed_source(path, model, device)
+    if len(embedded.rows) == 0:
+        out = None  # an earlier result is worth more than an empty file
     if out is not None:
         files.write_embeddings(out, embedded, clip)
     report(_summary(clip, embedded, out), json, lambda: say(_sentence(path, embedded, out)))

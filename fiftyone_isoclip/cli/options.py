@@ -9,7 +9,7 @@ import typer
 
 from fiftyone_isoclip.cli.screen import STDOUT
 from fiftyone_isoclip.errors import BandError
-from fiftyone_isoclip.files.reports import check_writable
+from fiftyone_isoclip.files.reports import check_report
 from fiftyone_isoclip.projector import Band
 
 
@@ -24,7 +24,7 @@ def parse_band(text: str) -> Band:
 def check_output(path: Path | None) -> Path | None:
     """Refuse a file that could not be written, before the work instead of after it."""
     if path is not None and path != STDOUT:
-        check_writable(path)
+        check_report(path)
     return path
 
 

@@ -7,19 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiftyone_isoclip.cli.options import Device, JsonFile, ModelName, check_output
+from fiftyone_isoclip.cli.options import Device, JsonFile, ModelName
 from fiftyone_isoclip.cli.screen import note, report, show_table
 from fiftyone_isoclip.cli.sources import load_model
+from fiftyone_isoclip.files.reports import check_writable
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.encoder import Clip
+
+
+def check_plot(path: Path | None) -> Path | None:
+    """Refuse a picture that could not be written, before the work instead of after it."""
+    if path is not None:
+        check_writable(path)
+    return path
+
 
 PlotFile = Annotated[
     Path | None,
     typer.Option(
         "--plot",
         metavar="FILE.png",
-        callback=check_output,
+        callback=check_plot,
         help="Draw the singular values with the band for images; .svg and .pdf work as well.",
         show_default=False,
     ),
@@ -50,7 +59,7 @@ def run_spectrum(
 
 def _describe(clip: Clip) -> dict[str, Any]:
     checkpoint, spectrum = clip.checkpoint, clip.spectrum
-    published = "published" if checkpoint.image_band else "from the spectrum, top by caution"
+    published = checkpoint.source if checkpoint.image_band else "from the spectrum, top by caution"
     return {
         "model": checkpoint.name,
         "rank": spectrum.rank,

@@ -75,7 +75,7 @@ def find_clusters(
     count: int | None = None,
     method: Literal["kmeans", "density"] = "kmeans",
     field: str = DEFAULT_FIELD,
-    band: Band | None = None,
+    band: Band | str | None = None,
     key: str = DEFAULT_KEY,
 ) -> ClusterReport:
     """Divide samples into clusters of like images.
@@ -89,7 +89,7 @@ def find_clusters(
         count: how many clusters; None lets the data choose. Only for "kmeans".
         method: "kmeans" gives every sample a cluster, "density" leaves sparse places as noise.
         field: the stored embeddings.
-        band: None for the checkpoint's own, ``Band(0, 0)`` for plain CLIP.
+        band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
         key: the name of the result, ``[a-z][a-z0-9_]*``.
 
     Raises:

@@ -48,7 +48,7 @@ def find_duplicates(
     *,
     field: str = DEFAULT_FIELD,
     similarity: float = DEFAULT_SIMILARITY,
-    band: Band | None = None,
+    band: Band | str | None = None,
     prefer: str = DEFAULT_KEEPER_RULE,
     key: str = DEFAULT_KEY,
 ) -> DuplicateReport:
@@ -63,7 +63,7 @@ def find_duplicates(
         samples: a dataset or view with embeddings.
         field: the stored embeddings.
         similarity: the cosine, in (-1, 1], from which two images are duplicates.
-        band: None for the checkpoint's own, ``Band(0, 0)`` for plain CLIP.
+        band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
         prefer: which of a group stays: largest, sharpest, earliest, most_labels (counted over the
             dataset's label fields) or ``tag:NAME`` (samples with that tag first).
         key: the name of the result, ``[a-z][a-z0-9_]*``.

@@ -54,7 +54,7 @@ def find_similar(
     *,
     text: str | None = None,
     field: str = DEFAULT_FIELD,
-    band: Band | None = None,
+    band: Band | str | None = None,
 ) -> SimilarReport:
     """Find the ``k`` samples most similar to a query; writes nothing.
 
@@ -68,7 +68,7 @@ def find_similar(
         k: how many samples to find, at least 1.
         text: what the images should show, instead of ``query``.
         field: the stored embeddings.
-        band: None for the checkpoint's own, ``Band(0, 0)`` for plain CLIP; not for a text.
+        band: None for the checkpoint's own, ``"0/0"`` for plain CLIP; not for a text.
 
     Raises:
         DatasetError: not exactly one of query and text is given, there are no such embeddings, or

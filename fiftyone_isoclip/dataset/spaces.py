@@ -50,14 +50,16 @@ class Space:
         return self.isoclip(self.stored.vectors)
 
 
-def open_space(samples: Any, field: str, band: Band | None) -> Space:
+def open_space(samples: Any, field: str, band: Band | str | None) -> Space:
     """Read a field to compare images with images under a band (None: the checkpoint's own).
 
     Raises:
+        BandError: a band given as text is not two counts such as ``150/50``.
         DatasetError: there is no such field, its checkpoint is unknown, or it holds IsoCLIP
             embeddings of another band.
         CheckpointError: the checkpoint cannot be loaded.
     """
+    band = Band.parse(band) if isinstance(band, str) else band
     dataset = dataset_of(samples)
     origin = need_origin(dataset, field)
     if origin.band is None:

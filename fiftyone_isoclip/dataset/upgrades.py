@@ -19,7 +19,7 @@ from fiftyone_isoclip.dataset.fields import (
     write_origin,
 )
 from fiftyone_isoclip.dataset.targets import Fields, list_targets
-from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors, refresh_copy
+from fiftyone_isoclip.dataset.vectors import NO_EMBEDDING, FieldVectors, read_vectors, refresh_copy
 from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.encoder import Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
@@ -98,6 +98,7 @@ def upgrade(
     _check_origin(dataset, field, clip)
     stored = read_vectors(dataset, field, clip.dim)
     _check_dims(dataset, stored, clip)
+    _check_usable(dataset, stored)
     agreements = _agreements(dataset, stored, clip) if check else []
     if stored.ids:
         if check:
@@ -138,6 +139,15 @@ def _check_dims(dataset: fo.Dataset, stored: FieldVectors, clip: Clip) -> None:
         )
 
 
+def _check_usable(dataset: fo.Dataset, stored: FieldVectors) -> None:
+    unusable = [reason for reason in stored.skipped.values() if reason != NO_EMBEDDING]
+    if unusable and not stored.ids:
+        raise DatasetError(
+            f"none of the {len(unusable)} vectors in field {stored.field!r} of {dataset.name!r} "
+            f"can be used ({unusable[0]}); embed the images anew with embed()"
+        )
+
+
 def _agreements(dataset: fo.Dataset, stored: FieldVectors, clip: Clip) -> list[float]:
     """The cosines of some stored vectors, spread over the dataset, to their images as they are."""
     paths = dict(zip(*dataset.values(["id", "filepath"]), strict=True))
@@ -169,9 +179,9 @@ def _check_agreement(field: str, agreements: list[float], clip: Clip) -> None:
 
 def _register(dataset: fo.Dataset, field: str, clip: Clip) -> None:
     """Record that a field holds plain embeddings of the files as they are now."""
-    if read_origin(dataset, field) is not None:
-        return
     fields = Fields(field)
+    if read_origin(dataset, field) is not None and dataset.has_field(fields.source):
+        return
     declare_field(dataset, fields.source, fo.StringField)
     declare_field(dataset, fields.error, fo.StringField)
     write_origin(dataset, field, Origin.of(clip))

@@ -42,7 +42,7 @@ _MADE_BY = "isoclip_demo"
 def run_demo(
     folder: Path | None = None,
     *,
-    name: str = DATASET_NAME,
+    name: str | None = None,
     model: str = DEMO_NAME,
     similarity: float = DEFAULT_SIMILARITY,
 ) -> DemoSummary:
@@ -54,7 +54,7 @@ def run_demo(
 
     Args:
         folder: pictures of your own, which are read where they are and not copied.
-        name: of the dataset.
+        name: of the dataset; None names it after the folder.
         model: a checkpoint name.
         similarity: the cosine from which two images are duplicates.
 
@@ -64,9 +64,10 @@ def run_demo(
     """
     watch = _Watch()
     with watch("pictures"):
-        pictures = _pictures(folder)
+        pictures, unnameable = _pictures(folder)
+    name = name or _default_name(folder)
     with watch("dataset"):
-        dataset = _open_dataset(name, pictures)
+        dataset = _open_dataset(name, str(folder or _own_folder()), pictures)
     with watch("model"):
         clip = load_model(model).clip
     with watch("embeddings"):
@@ -87,9 +88,9 @@ def run_demo(
     return DemoSummary(
         dataset=name,
         folder=str(folder or _own_folder()),
-        images=len(pictures),
+        images=len(pictures) + len(unnameable),
         planted=planted,
-        failed={paths[id_]: why for id_, why in embedded.failed.items()},
+        failed={paths[id_]: why for id_, why in embedded.failed.items()} | unnameable,
         groups=len(found.groups),
         duplicates=found.n_duplicates,
         precision=score.precision,
@@ -156,17 +157,33 @@ def _own_folder() -> Path:
     return side_folder() / "demo"
 
 
-def _pictures(folder: Path | None) -> list[Picture]:
+def _default_name(folder: Path | None) -> str:
+    return DATASET_NAME if folder is None else f"{DATASET_NAME}-{folder.resolve().stem}"
+
+
+def _pictures(folder: Path | None) -> tuple[list[Picture], dict[str, str]]:
+    """The pictures, and those that no database can hold, with the reason."""
     if folder is None:
-        return make_pictures(_own_folder())
-    paths = list_images(folder)
-    if not paths:
+        return make_pictures(_own_folder()), {}
+    paths = [str(Path(path).absolute()) for path in list_images(folder)]
+    fine = [path for path in paths if _is_utf8(path)]
+    if not fine:
         raise DatasetError(f"{folder} holds no images; give a folder with images in it")
-    return [Picture(str(Path(path).absolute())) for path in paths]
+    reason = "its name is not UTF-8, which the database needs; rename the file"
+    return [Picture(path) for path in fine], dict.fromkeys(set(paths) - set(fine), reason)
 
 
-def _open_dataset(name: str, pictures: Sequence[Picture]) -> fo.Dataset:
-    """The dataset of exactly these pictures, as it is or made anew."""
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _open_dataset(name: str, source: str, pictures: Sequence[Picture]) -> fo.Dataset:
+    """The dataset of exactly these pictures; those that were there already stay as they are."""
+    wanted = {picture.path: picture for picture in pictures}
     if fo.dataset_exists(name):
         dataset = fo.load_dataset(name)
         if _MADE_BY not in dataset.info:
@@ -174,13 +191,20 @@ def _open_dataset(name: str, pictures: Sequence[Picture]) -> fo.Dataset:
                 f"a dataset {name!r} exists and the demonstration did not make it; "
                 "choose another name, or delete it first"
             )
-        if sorted(dataset.values("filepath")) == sorted(picture.path for picture in pictures):
-            return dataset
-        dataset.delete()
-    dataset = fo.Dataset(name, persistent=True)
-    dataset.info = {_MADE_BY: True}
-    dataset.add_samples([_sample(picture) for picture in pictures], progress=False)
-    dataset.save()
+        if dataset.info[_MADE_BY] != source:
+            raise DatasetError(
+                f"the dataset {name!r} holds the pictures of {dataset.info[_MADE_BY]}; "
+                "choose another name, or delete it first"
+            )
+    else:
+        dataset = fo.Dataset(name, persistent=True)
+        dataset.info = {_MADE_BY: source}
+        dataset.save()
+    held = dict(zip(*dataset.values(["filepath", "id"]), strict=True))
+    dataset.delete_samples([id_ for path, id_ in held.items() if path not in wanted])
+    new = [_sample(picture) for path, picture in wanted.items() if path not in held]
+    if new:
+        dataset.add_samples(new, progress=False)
     return dataset
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fiftyone_isoclip.errors import IsoClipError
-from fiftyone_isoclip.files.listing import reason_of
+from fiftyone_isoclip.files.listing import IMAGE_SUFFIXES, reason_of
 
 
 def as_json(value: Any) -> str:
@@ -53,6 +53,17 @@ def write_atomically(
         raise IsoClipError(
             f"{path} cannot be written: {reason_of(error)}{_space(path.parent, needed_bytes)}"
         ) from error
+
+
+def check_report(path: Path) -> None:
+    """Find out before the work whether its numbers can be stored, and not over a picture.
+
+    Raises:
+        IsoClipError: it cannot be written, or has the name of a picture.
+    """
+    check_writable(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise IsoClipError(f"{path} has the name of a picture; name another file for the result")
 
 
 def check_writable(path: Path) -> None:

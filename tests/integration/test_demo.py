@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +190,34 @@ def test_a_score_by_hand(dataset: fo.Dataset) -> None:
 def group(keeper: str, *copies: str) -> SampleGroup:
     members = tuple(SampleCopy(path, path, "near", 0.95) for path in copies)
     return SampleGroup(keeper, keeper, "largest", 0.9, members)
+
+
+def test_pictures_of_ones_own_keep_their_tags_and_another_folder_is_refused(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / "mine"
+    paths = draw_many(mine, 4)
+    run_demo(mine, name=NAME)
+    dataset = fo.load_dataset(NAME)
+    dataset.match({"filepath": paths[0]}).tag_samples("seen")
+    Path(paths[3]).unlink()
+    more = draw_many(mine, 1, first_seed=50)
+    summary = run_demo(mine, name=NAME)
+    dataset.reload()
+    assert sorted(dataset.values("filepath")) == sorted([*paths[:3], *more])
+    assert summary.images == 4
+    assert dataset.match_tags("seen").values("filepath") == [paths[0]]
+    draw_many(tmp_path / "other", 2)
+    with pytest.raises(DatasetError, match="holds the pictures of"):
+        run_demo(tmp_path / "other", name=NAME)
+    assert len(fo.load_dataset(NAME)) == 4
+
+
+def test_a_name_that_the_database_cannot_hold_fails_alone(tmp_path: Path) -> None:
+    paths = draw_many(tmp_path / "mine", 3)
+    odd = os.fsdecode(os.fsencode(tmp_path / "mine") + b"/bad\xff.png")
+    Path(paths[2]).rename(odd)
+    summary = run_demo(tmp_path / "mine", name=NAME)
+    assert (summary.images, len(fo.load_dataset(NAME))) == (3, 2)
+    assert list(summary.failed) == [odd]
+    assert "UTF-8" in summary.failed[odd]

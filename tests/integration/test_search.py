@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fiftyone_isoclip.dataset import embed, find_similar
 from fiftyone_isoclip.encoder import load_clip
-from fiftyone_isoclip.errors import DatasetError, ImageError, VectorError
+from fiftyone_isoclip.errors import BandError, DatasetError, ImageError, VectorError
 from fiftyone_isoclip.projector import WHOLE, Band
 from tests.pictures import draw, draw_many, recompress
 
@@ -147,3 +147,13 @@ def test_vectors_of_boxes_are_not_those_of_samples(dataset, gallery, checkpoint)
     embed(dataset, checkpoint, patches_field="things", progress=False)
     with pytest.raises(DatasetError, match="vectors of boxes"):
         find_similar(dataset, gallery[0], field=f"things.detections.{FIELD}")
+
+
+def test_a_band_may_be_written_as_on_the_command_line(dataset, fill, pictures, checkpoint):
+    ids = fill(draw_many(pictures, 6))
+    embed(dataset, checkpoint, progress=False)
+    written = find_similar(dataset, ids[0], band="0/0")
+    assert written.similarities == find_similar(dataset, ids[0], band=Band(0, 0)).similarities
+    assert written.similarities != find_similar(dataset, ids[0], band="6/6").similarities
+    with pytest.raises(BandError, match="is not a band"):
+        find_similar(dataset, ids[0], band="x/y")

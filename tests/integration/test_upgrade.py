@@ -178,3 +178,22 @@ def test_f09_no_samples_and_no_vectors(dataset, fill, pictures, checkpoint):
     report = upgrade(dataset, FIELD, checkpoint)
     assert report.n_upgraded == 0
     assert len(report.skipped) == 2
+
+
+def test_vectors_none_of_which_can_be_used_are_refused(dataset, fill, pictures, checkpoint):
+    fill(draw_many(pictures, 3))
+    dim = load_clip(checkpoint).dim
+    dataset.add_sample_field("old", fo.VectorField)
+    dataset.set_values("old", [np.full(dim, np.nan, np.float32)] * 3)
+    with pytest.raises(DatasetError, match="none of the 3 vectors"):
+        upgrade(dataset, "old", checkpoint)
+    assert not dataset.has_field("isoclip_embedding")
+
+
+def test_an_index_of_an_upgraded_field_embeds_nothing_again(dataset, fill, pictures, checkpoint):
+    fill(draw_many(pictures, 4))
+    embed(dataset, checkpoint, progress=False)
+    dataset.rename_sample_field("clip_embedding", "old")
+    dataset.reload()
+    upgrade(dataset, "old", checkpoint)
+    assert embed(dataset, checkpoint, "old", progress=False).kept == 4

@@ -34,6 +34,8 @@ def folder(tmp_path_factory):
         (["duplicates", "{folder}", "--json", "no/report.json"], "does not exist"),
         (["duplicates", "{folder}", "--device", "gpu"], "gpu"),
         (["embed", "{folder}", "--out", "{folder}"], "it is a folder"),
+        (["embed", "{folder}", "--out", "photo.JPG"], "name of a picture"),
+        (["duplicates", "{folder}", "--json", "photo.png"], "name of a picture"),
         (["search", "{folder}", "--queries", "nowhere"], "nowhere does not exist"),
         (["search", "{folder}", "--image", "nowhere"], "none of the query images"),
         (["clusters", "{folder}", "--count", "99"], "Asked for 99 clusters of 12 vectors"),
@@ -162,3 +164,12 @@ def test_a_reader_that_left_early_causes_no_traceback(tmp_path):
     assert b"Traceback" not in running.stderr.read()
     running.stderr.close()
     running.wait(timeout=60)
+
+
+def test_an_earlier_result_outlives_a_run_that_embeds_nothing(folder, model, tmp_path):
+    out, empty = tmp_path / "kept.npz", tmp_path / "empty"
+    empty.mkdir()
+    isoclip("embed", folder.path, "--out", out, "--model", model)
+    before = out.read_bytes()
+    assert isoclip("embed", empty, "--out", out, "--model", model).exit_code == 1
+    assert out.read_bytes() == before
