@@ -20,9 +20,9 @@ from fiftyone_isoclip.dataset.fields import (
     dataset_of,
     declare_field,
 )
+from fiftyone_isoclip.dataset.keeping import Keeping
 from fiftyone_isoclip.dataset.model import IsoClipModel
 from fiftyone_isoclip.dataset.targets import Fields, Target, list_targets
-from fiftyone_isoclip.dataset.vectors import refresh_copy
 from fiftyone_isoclip.dataset.writing import insist, write_label_values, write_values
 from fiftyone_isoclip.encoder import Batch, Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
@@ -63,6 +63,7 @@ def embed(
     patches_field: str | None = None,
     batch_size: int | None = None,
     overwrite: bool = False,
+    on_samples: bool | None = None,
     progress: Progress = True,
 ) -> EmbedReport:
     """Compute the plain CLIP embeddings of new and changed images and store them, batch by batch.
@@ -70,7 +71,7 @@ def embed(
     Writes ``<field>`` (r numbers, float32, not normalised), ``<field>_source`` (what the vector
     was made from, to know what is current) and, where an image fails, ``<field>_error``. A run
     that was stopped goes on where it was; one bad image costs only its own vector. A copy of the
-    vectors in files makes searches start faster.
+    vectors in files makes searches start faster; the files can also be the only place.
 
     Args:
         samples: a dataset or view of images; only the samples in the view are touched.
@@ -80,22 +81,29 @@ def embed(
             ``<patches_field>.detections.<field>``.
         batch_size: images at a time; None leaves it to the device.
         overwrite: compute everything again, also over vectors of another checkpoint.
+        on_samples: False keeps the vectors in files alone, which keeps the database small; what
+            FiftyOne itself does with vectors then finds none in the field. True brings them back.
+            None leaves the field as it is, a new one with its vectors on the samples. Either way
+            nothing that is up to date is computed again.
         progress: whether to show a bar, or a function called with it.
 
     Raises:
         DatasetError: the field has another type or holds vectors of another checkpoint, or the
             dataset went away.
         CheckpointError: the checkpoint cannot be loaded.
+        StoreError: the vectors are kept in files, and these cannot be written.
     """
     started = time.perf_counter()
     dataset = dataset_of(samples)
     fields = Fields.of(dataset, field, patches_field)
     clip = clip_of(model)
     _check_plain(clip)
+    keeping = Keeping.choose(samples, fields, on_samples)
     claim_field(samples, fields.embedding, Origin.of(clip), overwrite=overwrite)
     declare_field(dataset, fields.source, fo.StringField)
     declare_field(dataset, fields.error, fo.StringField)
-    targets = list_targets(samples, fields)
+    keeping.open()
+    targets = keeping.without_lost(list_targets(samples, fields))
     sources = {target.id: target.source_now(clip.fingerprint) for target in targets}
     _check_reachable(targets, sources)
     stale = [t for t in targets if overwrite or t.source is None or t.source != sources[t.id]]
@@ -104,9 +112,8 @@ def embed(
         paths, boxes = [target.path for target in wanted], [target.box for target in wanted]
         return embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
 
-    failed = _Desk(dataset, fields, sources, progress).work_off(stale, compute)
-    if fields.labels is None:
-        refresh_copy(dataset, fields.embedding)
+    failed = _Desk(dataset, fields, keeping, sources, progress).work_off(stale, compute)
+    keeping.settle([target.id for target in stale])
     return EmbedReport(
         field=fields.embedding,
         computed=len(stale) - len(failed),
@@ -140,6 +147,7 @@ class _Desk:
 
     dataset: fo.Dataset
     fields: Fields
+    keeping: Keeping
     sources: Mapping[str, str | None]
     progress: Progress
 
@@ -163,6 +171,7 @@ class _Desk:
         """What the database does not hold although it said so: a crash costs it the last 0.1 s."""
         due = {t.id: None if t.id in failed else self.sources[t.id] for t in written}
         held = insist(self.dataset, lambda: list_targets(self.dataset, self.fields))
+        held = self.keeping.without_lost(held)
         return [t for t in held if t.id in due and t.source != due[t.id]]
 
     def fill(self, wanted: Sequence[Target], batches: Iterable[Batch]) -> dict[str, str]:
@@ -191,7 +200,10 @@ class _Desk:
         vectors = {t.id: vector for t, vector in zip(done, batch.embeddings, strict=True)}
         owners = {wanted[row].id: wanted[row].sample_id for row in batch.failures}
         owners |= {target.id: target.sample_id for target in done}
-        self._write(self.fields.embedding, vectors | nothing, owners)
+        if self.keeping.in_files:
+            self.keeping.store(vectors, self.sources)
+        else:
+            self._write(self.fields.embedding, vectors | nothing, owners)
         self._write(self.fields.source, {t.id: self.sources[t.id] for t in done} | nothing, owners)
         self._write(self.fields.error, failed | healed, owners)
 

@@ -28,12 +28,17 @@ _INFO = "isoclip"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What made the vectors of a field; ``band`` is None for plain embeddings."""
+    """What made the vectors of a field; ``band`` is None for plain embeddings.
+
+    ``folder`` names the files that hold the vectors (`sidestore.named_folder`), and is None where
+    the samples hold them.
+    """
 
     checkpoint: str
     fingerprint: str
     dim: int
     band: str | None = None
+    folder: str | None = None
 
     @classmethod
     def of(cls, clip: Clip, band: Band | None = None) -> Origin:
@@ -171,17 +176,19 @@ def claim_field(samples: Any, path: str, origin: Origin, *, overwrite: bool) -> 
     found = read_origin(dataset, path)
     if found is not None and found.is_same(origin):
         return
-    n_vectors = dataset.count(path)
+    # Where the vectors lie in files, their sources lie on the samples.
+    holder = path if found is None or found.folder is None else f"{path}_source"
+    n_vectors = dataset.count(holder)
     if n_vectors:
         was = "vectors of unknown origin" if found is None else str(found)
         asked = f"{origin} were to go into field {path!r}, which holds {n_vectors} {was}"
         if not overwrite:
             register = "" if found or origin.band else ", register them with upgrade()"
             raise DatasetError(f"{asked}; choose another field{register} or pass overwrite=True")
-        if samples.count(path) < n_vectors:
+        if samples.count(holder) < n_vectors:
             raise DatasetError(
-                f"{asked}, {n_vectors - samples.count(path)} of them outside this view; "
+                f"{asked}, {n_vectors - samples.count(holder)} of them outside this view; "
                 "choose another field or overwrite the whole dataset"
             )
-        dataset.clear_sample_field(path)
+        dataset.clear_sample_field(holder)
     write_origin(dataset, path, origin)

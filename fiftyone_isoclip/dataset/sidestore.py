@@ -1,8 +1,9 @@
-"""A copy of a field's vectors in files, read several times faster than the database.
+"""The vectors of a field in files, read several times faster than the database.
 
-The database holds the truth. A row of the copy stands for a sample only while the sample's
-``<field>_source``, which is written after every vector, is the one it was copied with; and some of
-the rows about to be used are compared with the database each time, since anybody may write a field.
+A row stands for a sample only while the sample's ``<field>_source``, which is written after every
+vector, is the one it was stored with. As a rule the database holds the truth and the files a copy,
+of which some rows are compared with the database each time, since anybody may write a field. A
+field can also keep its vectors in files alone; its `Origin` then names their folder.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -17,7 +19,7 @@ import numpy.typing as npt
 
 from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.index import read_store, write_store
+from fiftyone_isoclip.index.store import StoredVectors, append_store, read_store
 
 logger = logging.getLogger(__name__)
 
@@ -25,40 +27,62 @@ Float32s = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 MISSING = -1
-"""The row of a sample that the copy does not hold."""
-
-SPOT_CHECKS = 32
-"""How many of the rows about to be used are compared with the database."""
-
-REFRESH_SHARE = 0.01
-"""The copy is written anew once it lacks more than this share of the vectors."""
+"""The row of a sample that the files do not hold."""
 
 
 class SideStore:
-    """The copied vectors (n, d) of one field, and which of them still stand for their samples."""
+    """The stored vectors of one field, and which of them still stand for their samples."""
 
-    def __init__(self, vectors: Float32s, keys: Sequence[str]) -> None:
-        self.vectors = vectors
-        self._row_of = {key: row for row, key in enumerate(keys)}
+    def __init__(self, stored: StoredVectors) -> None:
+        self.stored = stored
 
     @property
     def dim(self) -> int:
         """Numbers in a vector."""
-        return int(self.vectors.shape[1])
+        return self.stored.dim
 
     def rows(self, ids: Sequence[str], sources: Sequence[str | None]) -> Rows:
         """The rows of these samples, as their sources are now; -1 where there is none: (m,)."""
-        keys = (_key(id_, source) for id_, source in zip(ids, sources, strict=True))
-        return np.array([self._row_of.get(key, MISSING) for key in keys], np.int64)
+        keys = store_keys(ids, sources)
+        stored = self.stored.ids
+        if len(keys) == len(stored) and np.array_equal(np.array(keys, np.bytes_), stored):
+            return np.arange(len(keys))
+        # A sample stored twice stands where it was stored last.
+        row_of = {key: row for row, key in enumerate(stored.tolist())}
+        return np.array([row_of.get(key, MISSING) for key in keys], np.int64)
+
+    def read(self, rows: Rows) -> Float32s:
+        """The vectors of these rows, checked: (m, d).
+
+        Raises:
+            StoreError: if one of them is damaged.
+        """
+        return self.stored.read(rows)
+
+
+def store_keys(ids: Sequence[str], sources: Sequence[str | None]) -> list[bytes]:
+    """What the rows of samples are called; b"" for a sample without a source."""
+    pairs = zip(ids, sources, strict=True)
+    return [f"{id_} {source}".encode() if source else b"" for id_, source in pairs]
+
+
+def store_name(dataset: fo.Dataset, field: str) -> str:
+    """The folder of a field's vectors, as its `Origin` notes it."""
+    return f"{dataset._doc.id}/{field}"
+
+
+def named_folder(name: str) -> Path:
+    """Where the folder with this name lies."""
+    return side_folder() / "vectors" / name
 
 
 def store_folder(dataset: fo.Dataset, field: str) -> Path:
-    """Where the copy of a field lies; it may be deleted at any time."""
-    return side_folder() / "vectors" / str(dataset._doc.id) / field
+    """Where the vectors of a field lie; a copy of them may be deleted at any time."""
+    return named_folder(store_name(dataset, field))
 
 
-def open_side_store(dataset: fo.Dataset, field: str, fingerprint: str) -> SideStore | None:
-    """Open the copy of a field; None if there is none, or none that is whole and of these weights.
+def open_copy(dataset: fo.Dataset, field: str, fingerprint: str) -> SideStore | None:
+    """Open the copy of a field; None if there is none, or none that can be read.
 
     A damaged copy is said in the log: it costs time and nothing else.
     """
@@ -66,14 +90,18 @@ def open_side_store(dataset: fo.Dataset, field: str, fingerprint: str) -> SideSt
     if not folder.exists():
         return None
     try:
-        stored = read_store(folder, expected_fingerprint=fingerprint)
+        return SideStore(read_store(folder, expected_fingerprint=fingerprint))
     except StoreError as error:
-        logger.warning("%s The database is read instead, which is slower.", error)
+        warn_slow(error)
         return None
-    return SideStore(stored.vectors, stored.ids)
 
 
-def write_side_store(
+def warn_slow(error: Any) -> None:
+    """Say that a copy is of no use."""
+    logger.warning("%s The database is read instead, which is slower.", error)
+
+
+def append_vectors(
     dataset: fo.Dataset,
     field: str,
     fingerprint: str,
@@ -81,18 +109,11 @@ def write_side_store(
     ids: Sequence[str],
     sources: Sequence[str | None],
 ) -> None:
-    """Replace the copy of a field: vectors (n, d) with their samples and sources.
+    """Store vectors (n, d) of samples with these sources behind those that are there.
 
-    Vectors without a source are left out. A copy that cannot be written is said in the log.
+    Raises:
+        StoreError: the files cannot be written, or are damaged.
     """
-    kept = [row for row, source in enumerate(sources) if source]
-    keys = [_key(ids[row], sources[row]) for row in kept]
-    chosen = vectors if len(kept) == len(ids) else vectors[kept]
-    try:
-        write_store(store_folder(dataset, field), chosen, keys, fingerprint=fingerprint)
-    except StoreError as error:
-        logger.warning("%s Searches read the database instead, which is slower.", error)
-
-
-def _key(id_: str, source: str | None) -> str:
-    return f"{id_} {source}"
+    if len(ids):
+        keys = [key.decode() for key in store_keys(ids, sources)]
+        append_store(store_folder(dataset, field), vectors, keys, fingerprint=fingerprint)

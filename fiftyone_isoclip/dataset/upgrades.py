@@ -10,16 +10,19 @@ from typing import Any
 import fiftyone as fo
 
 from fiftyone_isoclip.dataset.checkpoints import clip_of
+from fiftyone_isoclip.dataset.copies import refresh_copy
 from fiftyone_isoclip.dataset.fields import (
     Origin,
     claim_field,
     dataset_of,
     declare_field,
+    need_origin,
     read_origin,
     write_origin,
 )
+from fiftyone_isoclip.dataset.sources import NO_EMBEDDING
 from fiftyone_isoclip.dataset.targets import Fields, list_targets
-from fiftyone_isoclip.dataset.vectors import NO_EMBEDDING, FieldVectors, read_vectors, refresh_copy
+from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors
 from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.encoder import Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
@@ -104,7 +107,8 @@ def upgrade(
         if check:
             _check_agreement(field, agreements, clip)
         _register(dataset, field, clip)
-        refresh_copy(dataset, field)
+        if need_origin(dataset, field).folder is None:
+            refresh_copy(dataset, field)
     chosen = clip.image_band if band is None else band
     claim_field(samples, into, Origin.of(clip, chosen), overwrite=True)
     here = read_vectors(samples, field, clip.dim)

@@ -13,25 +13,30 @@ import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 from fiftyone import ViewExpression
-from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.arrays import ArrayReader
-from fiftyone_isoclip.dataset.fields import dataset_of, need_origin, read_origin
+from fiftyone_isoclip.dataset.fields import Origin, dataset_of, read_origin
 from fiftyone_isoclip.dataset.sidestore import (
     MISSING,
-    REFRESH_SHARE,
-    SPOT_CHECKS,
+    Rows,
     SideStore,
-    open_side_store,
-    write_side_store,
+    named_folder,
+    open_copy,
+    warn_slow,
 )
-from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.dataset.sources import NO_EMBEDDING, Sources, read_sources, why_missing
+from fiftyone_isoclip.errors import DatasetError, StoreError
+from fiftyone_isoclip.index.store import read_store
 
 logger = logging.getLogger(__name__)
 
 Float32s = npt.NDArray[np.float32]
 
-NO_EMBEDDING = "it has no embedding yet"
+SPOT_CHECKS = 32
+"""How many of the copied rows about to be used are compared with the database."""
+
+MOST_LACKING = 0.1
+"""The copy is of no use once it lacks more than this share of the vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +71,11 @@ class FieldVectors:
 def read_vectors(samples: Any, field: str, dim: int) -> FieldVectors:
     """Read the vectors of a field, leaving out those that cannot be compared.
 
-    They come from the copy in files as far as that is up to date, and else from the database.
+    They come from files as far as those are up to date, and else from the database.
 
     Raises:
-        DatasetError: the field does not hold vectors.
+        DatasetError: the field does not hold vectors, or keeps them in files that are lost or
+            damaged.
     """
     dataset = dataset_of(samples)
     if "." in field:
@@ -80,7 +86,17 @@ def read_vectors(samples: Any, field: str, dim: int) -> FieldVectors:
     if not isinstance(dataset.get_field(field), fo.VectorField):
         found = type(dataset.get_field(field)).__name__ if dataset.has_field(field) else "no field"
         raise DatasetError(f"field {field!r} of vectors is needed, found {found}")
-    return _read_copy(samples, field, dim) or read_database(samples, field, dim)
+    if not all(samples.has_field(path) for path in _paths(dataset, field)):
+        samples = dataset.select(samples.values("id"), ordered=True)  # a view without these fields
+    origin = read_origin(dataset, field)
+    if origin is not None and origin.folder is not None:
+        return _read_files(samples, field, dim, origin)
+    try:
+        copied = _read_copy(samples, field, dim, origin)
+    except StoreError as error:
+        warn_slow(error)
+        copied = None
+    return copied or read_database(samples, field, dim)
 
 
 def read_database(samples: Any, field: str, dim: int) -> FieldVectors:
@@ -91,7 +107,7 @@ def read_database(samples: Any, field: str, dim: int) -> FieldVectors:
     if skipped and samples.has_field(f"{field}_error"):
         missing = zip(*samples.values(["id", f"{field}_error"]), strict=True)
         failed = {id_: why for id_, why in missing if why and id_ in skipped}
-        skipped |= {id_: f"it could not be embedded: {why}" for id_, why in failed.items()}
+        skipped |= {id_: why_missing(error) for id_, error in failed.items()}
     present = [(id_, blob) for id_, blob in zip(ids, blobs, strict=True) if blob is not None]
     vectors, misfits = _decode([blob for _, blob in present], dim)
     usable = np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
@@ -102,85 +118,89 @@ def read_database(samples: Any, field: str, dim: int) -> FieldVectors:
     return FieldVectors(field, kept, vectors if usable.all() else vectors[usable], skipped, odd)
 
 
-def refresh_copy(dataset: fo.Dataset, field: str) -> None:
-    """Write the copy of a field of plain embeddings anew if it lacks too many of them."""
-    if not dataset.has_field(f"{field}_source"):
-        return  # nothing tells which of its vectors are current
-    origin = need_origin(dataset, field)
-    store = open_side_store(dataset, field, origin.fingerprint)
-    ids, sources = _sources(dataset, field)
-    if store is not None and not _lacks_many(store.rows(ids, sources), sources):
-        return
-    stored = read_database(dataset, field, origin.dim)
-    source_of = dict(zip(ids, sources, strict=True))
-    write_side_store(
-        dataset,
-        field,
-        origin.fingerprint,
-        stored.vectors,
-        stored.ids,
-        [source_of.get(id_) for id_ in stored.ids],
-    )
+def _paths(dataset: fo.Dataset, field: str) -> list[str]:
+    """The field and those beside it, as far as the dataset has them."""
+    paths = (field, f"{field}_source", f"{field}_error")
+    return [path for path in paths if dataset.has_field(path)]
 
 
-def _read_copy(samples: Any, field: str, dim: int) -> FieldVectors | None:
-    """Read the copy, and from the database what it lacks; None if it cannot be relied on."""
+def _read_files(samples: Any, field: str, dim: int, origin: Origin) -> FieldVectors:
+    """Read a field that keeps its vectors in files."""
+    remedy = f"embed(dataset, {origin.checkpoint!r}, {field!r}) computes what is lost again"
+    folder = named_folder(str(origin.folder))
+    if not samples.has_field(f"{field}_source"):
+        raise DatasetError(
+            f"field {field!r} keeps its vectors in files, and field '{field}_source' is needed to "
+            f"find them; if {field!r} was renamed, rename that one with it"
+        )
+    found = read_sources(samples, field)
+    try:
+        store = SideStore(read_store(folder, expected_fingerprint=origin.fingerprint))
+        rows = store.rows(found.ids, found.sources)
+        kept = np.flatnonzero(rows != MISSING)
+        vectors = store.read(rows[kept])
+    except StoreError as error:
+        if not any(found.held):
+            return FieldVectors(field, [], np.empty((0, dim), np.float32), found.skipped)
+        raise DatasetError(
+            f"field {field!r} keeps its vectors in files, and they cannot be read: {error} {remedy}"
+        ) from error
+    if sum(found.held) > len(kept) or store.dim != dim:
+        raise DatasetError(
+            f"{sum(found.held)} vectors of {dim} numbers were asked for of field {field!r}, which "
+            f"keeps its vectors in files, and {folder} holds {len(kept)} of {store.dim}; {remedy}"
+        )
+    return FieldVectors(field, [found.ids[row] for row in kept], vectors, found.skipped)
+
+
+def _read_copy(samples: Any, field: str, dim: int, origin: Origin | None) -> FieldVectors | None:
+    """Read the copy, and from the database what it lacks; None if it cannot be relied on.
+
+    Raises:
+        StoreError: it is damaged.
+    """
     dataset = dataset_of(samples)
-    origin = read_origin(dataset, field)
     if origin is None or origin.band is not None or not dataset.has_field(f"{field}_source"):
         return None
-    store = open_side_store(dataset, field, origin.fingerprint)
-    if store is None or store.vectors.shape[1:] != (dim,):
+    store = open_copy(dataset, field, origin.fingerprint)
+    if store is None or store.dim != dim:
         return None
-    ids, sources = _sources(samples, field)
-    rows = store.rows(ids, sources)
+    wanted = read_sources(samples, field)
+    rows = store.rows(wanted.ids, wanted.sources)
     found = np.flatnonzero(rows != MISSING)
-    if _lacks_many(rows, sources) or not _agree(dataset, field, store, ids, rows, found):
+    lacking = np.flatnonzero((rows == MISSING) & np.array(wanted.held, np.bool_))
+    if len(lacking) > MOST_LACKING * len(rows) or not _agree(dataset, field, store, wanted, rows):
         return None
-    lacking = [ids[place] for place in np.flatnonzero(rows == MISSING)]
-    rest = read_database(dataset.select(lacking), field, dim) if lacking else None
-    # A whole copy in its own order stays mapped from disk.
-    whole = len(found) == len(store.vectors) and np.array_equal(rows[found], np.arange(len(found)))
-    vectors = store.vectors if whole else store.vectors[rows[found]]
-    kept = [ids[place] for place in found]
-    if rest is None or not rest.ids:
-        return FieldVectors(field, kept, vectors, rest.skipped if rest else {})
-    place_of = {id_: place for place, id_ in enumerate(ids)}
-    order = np.argsort([place_of[id_] for id_ in (*kept, *rest.ids)])
-    together = [*kept, *rest.ids]
+    kept = [wanted.ids[row] for row in found]
+    copied = FieldVectors(field, kept, store.read(rows[found]), wanted.skipped)
+    if not len(lacking):
+        return copied
+    rest = read_database(dataset.select([wanted.ids[row] for row in lacking]), field, dim)
+    return _merged(copied, rest, wanted)
+
+
+def _merged(one: FieldVectors, other: FieldVectors, order: Sources) -> FieldVectors:
+    """The vectors of both, in this order of their samples."""
+    place_of = {id_: place for place, id_ in enumerate(order.ids)}
+    ids = [*one.ids, *other.ids]
+    rows = np.argsort([place_of[id_] for id_ in ids])
     return replace(
-        rest,
-        ids=[together[row] for row in order],
-        vectors=np.concatenate([vectors, rest.vectors])[order],
+        other,
+        ids=[ids[row] for row in rows],
+        vectors=np.concatenate([one.vectors, other.vectors])[rows],
+        skipped=one.skipped | other.skipped,
     )
 
 
-def _sources(samples: Any, field: str) -> tuple[list[str], list[str | None]]:
-    """The ids of samples, and what each stored vector was made from; None without a vector."""
-    ids, sources, has = samples.values(["id", f"{field}_source", F(field).exists()])
-    return ids, [source if held else None for source, held in zip(sources, has, strict=True)]
-
-
-def _lacks_many(rows: npt.NDArray[np.int64], sources: Sequence[str | None]) -> bool:
-    due = sum(source is not None for source in sources)
-    return bool(due - np.count_nonzero(rows != MISSING) > REFRESH_SHARE * due)
-
-
-def _agree(
-    dataset: fo.Dataset,
-    field: str,
-    store: SideStore,
-    ids: Sequence[str],
-    rows: npt.NDArray[np.int64],
-    found: npt.NDArray[np.int64],
-) -> bool:
+def _agree(dataset: fo.Dataset, field: str, store: SideStore, wanted: Sources, rows: Rows) -> bool:
     """Whether some of the rows, picked at random, are what the database holds."""
+    found = np.flatnonzero(rows != MISSING)
     picked = np.random.default_rng().permutation(found)[:SPOT_CHECKS]
     if not len(picked):
         return True
-    truth = read_database(dataset.select([ids[place] for place in picked]), field, store.dim)
-    row_of = {ids[place]: rows[place] for place in picked}
-    copied = store.vectors[[row_of[id_] for id_ in truth.ids]]
+    truth = read_database(dataset.select([wanted.ids[row] for row in picked]), field, store.dim)
+    row_of = {wanted.ids[row]: rows[row] for row in picked}
+    copied = store.read(np.array([row_of[id_] for id_ in truth.ids], np.int64))
     if len(truth.ids) == len(picked) and np.array_equal(truth.vectors, copied):
         return True
     logger.warning(

@@ -1,4 +1,4 @@
-"""The manifest of a store: what its files hold, and the checksums that tell when they do not."""
+"""The manifest of a store: what is committed of its files, and where its vectors came from."""
 
 from __future__ import annotations
 
@@ -10,59 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.index.blocks import REMEDY, DamagedStoreError, FileRecord
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
-REMEDY = "Delete the folder and compute these vectors again."
-
-_CHUNK = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """One data file as it was written: its name in the folder, size in bytes and checksum."""
-
-    name: str
-    bytes: int
-    sha256: str
-
-    def verify(self, folder: Path) -> Path:
-        """Give the path of this file after checking every byte of it.
-
-        Raises:
-            FileNotFoundError: if the file is gone.
-            StoreError: if its size or content is not what was written.
-        """
-        path = folder / self.name
-        size = path.stat().st_size
-        if size != self.bytes:
-            raise StoreError(
-                f"{path} is damaged: it has {size:,} bytes and was written with {self.bytes:,}. "
-                f"{REMEDY}"
-            )
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        if digest.hexdigest() != self.sha256:
-            raise StoreError(
-                f"{path} is damaged: its checksum is not the one it was written with. {REMEDY}"
-            )
-        return path
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a store holds: shape and type of its vectors, where they came from, and its files."""
+    """What a store holds: shape and type of its vectors, where they came from, and its files.
+
+    ``count`` rows are committed, also those that ``dead`` (a bit a row; None: no row) marks as
+    removed; an id takes ``id_bytes``.
+    """
 
     count: int
     dim: int
     dtype: str
+    id_bytes: int
     fingerprint: str
     band: str | None
     details: Mapping[str, Any]
     vectors: FileRecord
     ids: FileRecord
+    dead: FileRecord | None = None
+
+    @property
+    def files(self) -> set[str]:
+        """The names of the files that belong to this state."""
+        return {file.name for file in (self.vectors, self.ids, self.dead) if file is not None}
 
     def dumps(self) -> bytes:
         """Write the manifest as JSON that carries its own checksum.
@@ -79,31 +55,49 @@ class Manifest:
                 "give text, finite numbers, lists and mappings with text keys."
             ) from error
         record = {"format": FORMAT, "sha256": _checksum(content), "content": content}
-        return json.dumps(record, indent=1).encode("ascii")
+        return json.dumps(record).encode("ascii")
 
     @classmethod
     def loads(cls, data: bytes, path: Path) -> Manifest:
         """Read a manifest back, refusing whatever was not written by `dumps`.
 
         Raises:
-            StoreError: if it is damaged or of another format.
+            DamagedStoreError: if it is damaged or of another format.
         """
         try:
             record = json.loads(data)
             version = record["format"]
             sound = version != FORMAT or record["sha256"] == _checksum(record["content"])
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is damaged: it is not a manifest. {REMEDY}") from error
+            raise DamagedStoreError(f"{path} is damaged: it is not a manifest. {REMEDY}") from error
         if version != FORMAT:
-            raise StoreError(
+            raise DamagedStoreError(
                 f"{path} has format {version} and this version reads format {FORMAT}. {REMEDY}"
             )
         if not sound:
-            raise StoreError(f"{path} is damaged: it does not match its own checksum. {REMEDY}")
+            raise DamagedStoreError(
+                f"{path} is damaged: it does not match its own checksum. {REMEDY}"
+            )
         content = record["content"]
-        content["vectors"] = FileRecord(**content["vectors"])
-        content["ids"] = FileRecord(**content["ids"])
+        for name in ("vectors", "ids", "dead"):
+            if content[name] is not None:
+                content[name] = FileRecord(**content[name] | {"sums": tuple(content[name]["sums"])})
         return cls(**content)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder.
+
+    Raises:
+        StoreError: if there is none, or it is damaged or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        return Manifest.loads(path.read_bytes(), path)
+    except FileNotFoundError as error:
+        raise StoreError(f"{folder} holds no stored vectors; compute them first.") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

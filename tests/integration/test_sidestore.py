@@ -12,6 +12,7 @@ from fiftyone_isoclip.dataset import embed, upgrade
 from fiftyone_isoclip.dataset import vectors as reading
 from fiftyone_isoclip.dataset.sidestore import store_folder
 from fiftyone_isoclip.dataset.vectors import read_database, read_vectors
+from fiftyone_isoclip.index import read_store
 from tests.pictures import draw, draw_many
 
 FIELD = "clip_embedding"
@@ -57,8 +58,7 @@ def test_embedding_leaves_a_copy_that_is_read_instead_of_the_database(
 ):
     monkeypatch.setattr(reading, "SPOT_CHECKS", 2)
     assert_reads_the_database(embedded)
-    # The two rows that are compared, and the sample without a vector, for its reason.
-    assert database_reads == [2, 1]
+    assert database_reads == [2]  # the two rows that are compared
     assert_reads_the_database(embedded.skip(3).limit(5))
     assert_reads_the_database(embedded.sort_by("filepath", reverse=True))
 
@@ -69,25 +69,67 @@ def test_a_failed_sample_keeps_its_reason(embedded):
     assert "could not be embedded" in reason
 
 
-def test_samples_that_are_new_or_gone_are_seen(embedded, fill, pictures, checkpoint, monkeypatch):
-    monkeypatch.setattr(reading, "REFRESH_SHARE", 0.5)
+def stored_in(dataset):
+    return read_store(store_folder(dataset, FIELD))
+
+
+def test_new_samples_are_added_behind_and_those_gone_are_removed(
+    embedded, fill, pictures, checkpoint
+):
+    folder = store_folder(embedded, FIELD)
+    before = {path: path.read_bytes() for path in folder.glob("*-*.bin")}
     fill(draw_many(pictures / "more", 2, first_seed=100))
-    before = (store_folder(embedded, FIELD) / "manifest.json").read_bytes()
-    embed(embedded, checkpoint, progress=False)
-    assert (store_folder(embedded, FIELD) / "manifest.json").read_bytes() == before
     embedded.delete_samples(embedded.limit(2))
+    assert_reads_the_database(embedded)  # also while the copy knows nothing of it
+    embed(embedded, checkpoint, progress=False)
+    for path, old in before.items():
+        assert path.read_bytes()[: len(old)] == old
+        assert len(path.read_bytes()) == len(old) * 14 // 12
     assert_reads_the_database(embedded)
-    assert len(read_vectors(embedded, FIELD, dim_of(embedded)).ids) == 12
+    assert [name.split()[0] for name in stored_in(embedded).names] == embedded.exists(FIELD).values(
+        "id"
+    )
+    embedded.delete_samples(embedded.limit(4))
+    embed(embedded, checkpoint, progress=False)
+    assert stored_in(embedded).manifest.count == 8  # many are gone: the files are written anew
+    assert_reads_the_database(embedded)
 
 
-def test_an_image_embedded_again_is_read_anew(embedded, pictures, checkpoint, monkeypatch):
-    monkeypatch.setattr(reading, "REFRESH_SHARE", 0.5)
+def test_embedding_nothing_new_writes_nothing(embedded, checkpoint):
+    folder = store_folder(embedded, FIELD)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.*n*")}
+    embed(embedded, checkpoint, progress=False)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.*n*")} == before
+
+
+def test_an_image_embedded_again_is_read_anew(embedded, pictures, checkpoint, database_reads):
     first = embedded.first()
     draw(first.filepath, 77)
     embed(embedded, checkpoint, progress=False)
     first.reload()
+    database_reads.clear()
     found = read_vectors(embedded, FIELD, dim_of(embedded))
+    assert database_reads == [12]  # compared only: the copy has them all
     np.testing.assert_array_equal(found.vectors[found.row_of[first.id]], first[FIELD])
+
+
+def test_overwriting_makes_the_copy_anew(embedded, checkpoint, caplog, database_reads):
+    made_up = dict.fromkeys(
+        embedded.exists(FIELD).values("id"), np.ones(dim_of(embedded), np.float32)
+    )
+    embedded.set_values(FIELD, made_up, key_field="id")
+    embed(embedded, checkpoint, overwrite=True, progress=False)
+    database_reads.clear()
+    with caplog.at_level(logging.WARNING):
+        assert_reads_the_database(embedded)
+    assert database_reads == [12]
+    assert "Something else" not in caplog.text
+    assert len(stored_in(embedded).names) == 12
+
+
+def test_a_view_without_the_fields_is_read_like_any_other(embedded):
+    found = read_vectors(embedded.skip(2).limit(4).select_fields("tags"), FIELD, dim_of(embedded))
+    assert found.ids == embedded.skip(2).limit(4).values("id")
 
 
 def test_a_field_that_something_else_wrote_is_read_from_the_database(embedded, caplog):
@@ -102,9 +144,9 @@ def test_a_field_that_something_else_wrote_is_read_from_the_database(embedded, c
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "manifest", "remove"])
-def test_a_damaged_copy_costs_nothing_but_time(embedded, damage, caplog):
+def test_a_damaged_copy_costs_nothing_but_time(embedded, checkpoint, damage, caplog):
     folder = store_folder(embedded, FIELD)
-    vectors = next(folder.glob("vectors-*.npy"))
+    vectors = next(folder.glob("vectors-*.bin"))
     if damage == "flip":
         data = bytearray(vectors.read_bytes())
         data[-5] ^= 0xFF
@@ -118,6 +160,11 @@ def test_a_damaged_copy_costs_nothing_but_time(embedded, damage, caplog):
     with caplog.at_level(logging.WARNING):
         assert_reads_the_database(embedded)
     assert "read instead" in caplog.text
+    embed(embedded, checkpoint, progress=False)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert_reads_the_database(embedded)
+    assert caplog.text == ""  # embedding has mended it
 
 
 def test_a_copy_that_cannot_be_written_does_not_stop_embedding(
@@ -143,5 +190,5 @@ def test_upgrading_leaves_a_copy_too(embedded, checkpoint, database_reads, monke
     monkeypatch.setattr(reading, "SPOT_CHECKS", 1)
     database_reads.clear()
     found = read_vectors(embedded, "old", len(embedded.first()["old"]))
-    assert database_reads == [1, 1]
+    assert database_reads == [1]
     np.testing.assert_array_equal(found.vectors, np.array(embedded.exists("old").values("old")))
