@@ -19,7 +19,7 @@ from fiftyone_isoclip.dataset.sidestore import (
     store_folder,
     store_name,
 )
-from fiftyone_isoclip.dataset.sources import read_sources
+from fiftyone_isoclip.dataset.sources import UNKNOWN, read_sources
 from fiftyone_isoclip.dataset.vectors import read_database
 from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.errors import DatasetError, StoreError
@@ -82,8 +82,7 @@ def move_to_files(dataset: fo.Dataset, field: str) -> None:
         DatasetError: some of them cannot be told apart later, or the files cannot be written.
     """
     found = read_sources(dataset, field)
-    pairs = zip(found.held, found.sources, strict=True)
-    unknown = sum(held and not source for held, source in pairs)
+    unknown = found.sources.count(UNKNOWN)
     if unknown:
         raise DatasetError(
             f"{unknown} vectors in field {field!r} were made from files that cannot be found, and "
@@ -96,7 +95,7 @@ def move_to_files(dataset: fo.Dataset, field: str) -> None:
     origin = need_origin(dataset, field)
     stored = read_store(store_folder(dataset, field), expected_fingerprint=origin.fingerprint)
     rows = SideStore(stored).rows(found.ids, found.sources)
-    unusable = sum(found.held) - np.count_nonzero(rows != MISSING)
+    unusable = np.count_nonzero(found.held) - np.count_nonzero(rows != MISSING)
     if unusable:
         raise DatasetError(
             f"{unusable} vectors in field {field!r} cannot be used, and all of them stay on their "
@@ -118,10 +117,9 @@ def move_to_samples(dataset: fo.Dataset, field: str) -> None:
         store = open_files(dataset, field, origin)
         rows = np.full(len(now.ids), MISSING) if store is None else store.rows(now.ids, now.sources)
         found = np.flatnonzero(rows != MISSING)
-        if sum(now.held) > len(found):
-            raise DatasetError(
-                f"{sum(now.held) - len(found)} vectors of field {field!r} are lost; embed again"
-            )
+        lost = np.count_nonzero(now.held) - len(found)
+        if lost:
+            raise DatasetError(f"{lost} vectors of field {field!r} are lost; embed again")
         for start in range(0, len(found), _ROWS_AT_ONCE):
             chosen = found[start : start + _ROWS_AT_ONCE]
             assert store is not None  # it holds these rows
@@ -140,7 +138,7 @@ def _refresh(dataset: fo.Dataset, field: str, anew: set[str]) -> None:
     if stored is not None:
         rows = SideStore(stored).rows(now.ids, now.sources)
         rows[[id_ in anew for id_ in now.ids]] = MISSING
-    due = np.array([source is not None for source in now.sources], np.bool_)
+    due = np.array([bool(source) for source in now.sources], np.bool_)
     lacking = np.flatnonzero(due & (rows == MISSING))
     source_of = dict(zip(now.ids, now.sources, strict=True))
     for start in range(0, len(lacking), _ROWS_AT_ONCE):

@@ -61,7 +61,7 @@ class SideStore:
 
 
 def store_keys(ids: Sequence[str], sources: Sequence[str | None]) -> list[bytes]:
-    """What the rows of samples are called; b"" for a sample without a source."""
+    """What the rows of samples are called; b"" for one whose source is missing or unknown."""
     pairs = zip(ids, sources, strict=True)
     return [f"{id_} {source}".encode() if source else b"" for id_, source in pairs]
 

@@ -140,15 +140,16 @@ def _read_files(samples: Any, field: str, dim: int, origin: Origin) -> FieldVect
         kept = np.flatnonzero(rows != MISSING)
         vectors = store.read(rows[kept])
     except StoreError as error:
-        if not any(found.held):
+        if not found.held.any():
             return FieldVectors(field, [], np.empty((0, dim), np.float32), found.skipped)
         raise DatasetError(
             f"field {field!r} keeps its vectors in files, and they cannot be read: {error} {remedy}"
         ) from error
-    if sum(found.held) > len(kept) or store.dim != dim:
+    due = np.count_nonzero(found.held)
+    if due > len(kept) or store.dim != dim:
         raise DatasetError(
-            f"{sum(found.held)} vectors of {dim} numbers were asked for of field {field!r}, which "
-            f"keeps its vectors in files, and {folder} holds {len(kept)} of {store.dim}; {remedy}"
+            f"field {field!r} keeps its vectors in files: {due} of {dim} numbers were asked for "
+            f"and {folder} holds {len(kept)} of {store.dim}; {remedy}"
         )
     return FieldVectors(field, [found.ids[row] for row in kept], vectors, found.skipped)
 
@@ -168,7 +169,7 @@ def _read_copy(samples: Any, field: str, dim: int, origin: Origin | None) -> Fie
     wanted = read_sources(samples, field)
     rows = store.rows(wanted.ids, wanted.sources)
     found = np.flatnonzero(rows != MISSING)
-    lacking = np.flatnonzero((rows == MISSING) & np.array(wanted.held, np.bool_))
+    lacking = np.flatnonzero((rows == MISSING) & wanted.held)
     if len(lacking) > MOST_LACKING * len(rows) or not _agree(dataset, field, store, wanted, rows):
         return None
     kept = [wanted.ids[row] for row in found]
