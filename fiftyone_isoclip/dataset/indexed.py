@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from fiftyone_isoclip.errors import DatasetError, VectorError
 from fiftyone_isoclip.index import CosineIndex
+from fiftyone_isoclip.index.search import SearchIndex
+from fiftyone_isoclip.index.search_inverted import InvertedFile, Keys, row_keys
 from fiftyone_isoclip.projector import Band, EmbeddingMap
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ Ids = npt.NDArray[np.str_]
 Rows = npt.NDArray[np.int64]
 
 _NO_IDS: Ids = np.array([], dtype="<U24")
+_NO_KEYS: Keys = np.array([], dtype=np.uint64)
 _NAMED_IDS = 5
 
 
@@ -30,19 +33,23 @@ class Indexed:
     """Vectors by sample, or by label; never changed, only replaced, so that threads may search.
 
     Shapes: `source` holds the vectors as they were given, (n, r) or (n, k); `sample_ids` and
-    `label_ids` are (n,), the latter None unless the vectors are of patches. With an
-    `embedding_map` the vectors are plain CLIP embeddings and images are searched through it.
+    `label_ids` are (n,), the latter None unless the vectors are of patches; `keys` (n,) stand for
+    the vectors as they were given. With an `embedding_map` the vectors are plain CLIP embeddings
+    and images are searched through it. `inverted` was made of most of the rows, if they are many.
     """
 
     sample_ids: Ids
     label_ids: Ids | None
     source: CosineIndex
+    keys: Keys
     embedding_map: EmbeddingMap | None = None
+    inverted: InvertedFile | None = None
 
     @classmethod
     def empty(cls, *, patches: bool) -> Indexed:
         """Nothing yet."""
-        return cls(_NO_IDS, _NO_IDS if patches else None, CosineIndex(np.empty((0, 0))))
+        nothing = CosineIndex(np.empty((0, 0)))
+        return cls(_NO_IDS, _NO_IDS if patches else None, nothing, _NO_KEYS)
 
     @classmethod
     def of(
@@ -69,7 +76,8 @@ class Indexed:
             )
             samples, table = samples[fit], table[fit]
             labels = None if labels is None else labels[fit]
-        return cls(samples, labels, CosineIndex(table))._with_ids_once()
+        keys = row_keys(table, samples if labels is None else labels)
+        return cls(samples, labels, CosineIndex(table), keys)._with_ids_once()
 
     def _with_ids_once(self) -> Indexed:
         """Of an id that came twice only the last vector, as FiftyOne would store it."""
@@ -93,6 +101,11 @@ class Indexed:
             return self.source
         return CosineIndex(self.embedding_map(self.source.vectors))
 
+    @cached_property
+    def search(self) -> SearchIndex:
+        """How image queries are answered."""
+        return SearchIndex(self.images, self.keys, self.inverted)
+
     def keep(self, rows: npt.NDArray[np.bool_] | Rows) -> Indexed:
         """Only these rows, as a mask or as positions."""
         labels = None if self.label_ids is None else self.label_ids[rows]
@@ -101,6 +114,7 @@ class Indexed:
             sample_ids=self.sample_ids[rows],
             label_ids=labels,
             source=CosineIndex(self.source.vectors[rows]),
+            keys=self.keys[rows],
         )
 
     def put(self, new: Indexed) -> Indexed:
@@ -126,6 +140,7 @@ class Indexed:
             if kept.label_ids is None or new.label_ids is None
             else np.concatenate([kept.label_ids, new.label_ids]),
             source=CosineIndex(np.concatenate(tables)),
+            keys=np.concatenate([kept.keys, new.keys]),
         )
 
     def saved(self, *, with_vectors: bool) -> dict[str, Any]:
@@ -140,6 +155,7 @@ class Indexed:
             }
         if with_vectors:
             found["vectors"] = fou.serialize_numpy_array(self.source.vectors, ascii=True)
+            found["keys"] = fou.serialize_numpy_array(self.keys, ascii=True)
             found["sample_ids"] = self.sample_ids.tolist()
             found["label_ids"] = None if self.label_ids is None else self.label_ids.tolist()
         return found
@@ -163,7 +179,10 @@ def restored_vectors(saved: dict[str, Any]) -> Indexed | None:
     if saved["vectors"] is None:
         return None
     vectors = fou.deserialize_numpy_array(saved["vectors"], ascii=True)
-    return Indexed.of(vectors, saved["sample_ids"], saved["label_ids"])
+    found = Indexed.of(vectors, saved["sample_ids"], saved["label_ids"])
+    if "keys" not in saved:  # saved by version 0.1
+        return found
+    return replace(found, keys=fou.deserialize_numpy_array(saved["keys"], ascii=True))
 
 
 def without_known(new: Indexed, ids: Ids, allow_existing: bool, warn_existing: bool) -> Indexed:

@@ -26,6 +26,7 @@ class FaissSimilarityConfig(SimilarityConfig):
         checkpoint: the checkpoint that made the vectors, if known.
         band: the band images are searched with, as "TOP/BOTTOM", if known.
         fingerprint: of the weights that made the vectors, if known.
+        search: how the neighbours of images are found, in a sentence.
         **kwargs: see FiftyOne's `SimilarityConfig`.
     """
 
@@ -35,12 +36,14 @@ class FaissSimilarityConfig(SimilarityConfig):
         checkpoint: str | None = None,
         band: str | None = None,
         fingerprint: str | None = None,
+        search: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(embeddings_field=embeddings_field, **kwargs)
         self.checkpoint = checkpoint
         self.band = band
         self.fingerprint = fingerprint
+        self.search = search
 
     @property
     def method(self) -> str:

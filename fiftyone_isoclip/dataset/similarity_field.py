@@ -7,6 +7,7 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.labels as fol
+from bson import ObjectId
 from fiftyone import ViewExpression
 
 from fiftyone_isoclip.dataset.arrays import ArrayReader
@@ -39,6 +40,12 @@ def existing_ids(
         patches_field: the field of the labels; None asks for samples.
         among: only look at these samples.
     """
+    if patches_field is None and among is not None:
+        # Asked after every search: without FiftyOne's pipelines it takes a tenth of the time.
+        found = dataset._sample_collection.find(
+            {"_id": {"$in": [*map(ObjectId, among)]}}, {"_id": 1}
+        )
+        return {str(sample["_id"]) for sample in found}
     samples = whole_collection(dataset)
     if among is not None:
         samples = samples.select(among)

@@ -16,6 +16,7 @@ from fiftyone_isoclip.dataset.indexed import Indexed, Rows, named
 from fiftyone_isoclip.dataset.similarity_rows import SimilarityRows
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY, CosineIndex, Neighbors
+from fiftyone_isoclip.index.search import SearchIndex
 from fiftyone_isoclip.index.vectors import unit_rows
 
 Float32s = npt.NDArray[np.float32]
@@ -29,13 +30,16 @@ class TextQuery:
 
 
 class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
-    """Exact cosine search over the vectors of a field, or over vectors kept with the run.
+    """Cosine search over the vectors of a field, or over vectors kept with the run.
 
     Plain CLIP embeddings (recognised by their field's origin, or by their dim) are searched in two
     ways: queries by image go through the checkpoint's IsoCLIP map, (n, r) -> (n, k), and queries
     by text to the plain embeddings, because the directions that IsoCLIP drops are those that tie
     text to images. Other vectors are searched as they are. Distances are 1 - cosine; nothing is
     centred, so they depend on nothing else in the index.
+
+    Exact, except that many vectors are searched by an inverted file (`SearchIndex`) for the
+    neighbours of images among all of them; `config.search` says which.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,11 +77,15 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
             )
         if query is None:
             return self._neighbors_of_all(k, reverse, return_dists)
-        indexed = self.settle()
+        indexed = self.prepare()
         index, vectors, is_single = self._vectors(indexed, query)
         if aggregation is not None:
             vectors, is_single = unit_rows(vectors).mean(axis=0, keepdims=True), True
-        found = _nearest(index, vectors, k, self._viewed_rows(indexed), reverse)
+        # A text is nothing like the rows that the recall of an inverted file was measured on.
+        by = indexed.search if index is indexed.images and not reverse else index
+        found = _nearest(
+            by, vectors, index.n if k is None else k, self._viewed_rows(indexed), reverse
+        )
         if k is not None and self._forget_gone(np.unique(found.rows)):
             return self._kneighbors(query, k, reverse, aggregation, return_dists)
         return _told(indexed, list(found.rows), list(found.similarities), is_single, return_dists)
@@ -91,7 +99,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
             return self._pairs_of_all(similarity, return_dists)
         indexed = self.settle()
         index, vectors, is_single = self._vectors(indexed, query)
-        found = _nearest(index, vectors, None, self._viewed_rows(indexed), reverse=False)
+        found = _nearest(index, vectors, index.n, self._viewed_rows(indexed), reverse=False)
         counts = (found.similarities >= np.float32(similarity)).sum(axis=1)
         rows = [row[:n] for row, n in zip(found.rows, counts, strict=True)]
         scores = [row[:n] for row, n in zip(found.similarities, counts, strict=True)]
@@ -134,8 +142,12 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
         """The rows of the view in its order, None for all."""
         if self._current_inds is None:
             return None
-        # Beware: another thread may have replaced the rows that FiftyOne's positions are about.
         ids = self.current_sample_ids if indexed.label_ids is None else self.current_label_ids
+        rows = self._current_inds
+        last = -1 if rows is None or not len(rows) else int(rows.max())
+        if 0 <= last < len(indexed.ids) and np.array_equal(indexed.ids[rows], ids):
+            return np.asarray(rows, np.int64)
+        # Another thread has replaced the rows that FiftyOne's positions are about.
         return np.array([indexed.row_of[i] for i in ids.tolist() if i in indexed.row_of], np.int64)
 
     def _vectors(self, indexed: Indexed, query: Any) -> tuple[CosineIndex, Float32s, bool]:
@@ -202,10 +214,13 @@ def _threshold(thresh: float | None) -> float:
 
 
 def _nearest(
-    index: CosineIndex, vectors: Float32s, k: int | None, among: Rows | None, reverse: bool
+    index: CosineIndex | SearchIndex,
+    vectors: Float32s,
+    k: int,
+    among: Rows | None,
+    reverse: bool,
 ) -> Neighbors:
-    count = max(1, index.n if k is None else k)
-    found = index.nearest(-vectors if reverse else vectors, count, among=among)
+    found = index.nearest(-vectors if reverse else vectors, max(1, k), among=among)
     return Neighbors(found.rows, -found.similarities) if reverse else found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from fiftyone_isoclip.dataset.indexed import (
     without_known,
 )
 from fiftyone_isoclip.dataset.similarity_field import embedding_path, existing_ids, read_field
+from fiftyone_isoclip.dataset.similarity_files import inverted_path, prepare
 from fiftyone_isoclip.dataset.similarity_map import choose_map
 from fiftyone_isoclip.dataset.zoo import register
 from fiftyone_isoclip.errors import DatasetError
@@ -45,6 +47,7 @@ class SimilarityRows(SimilarityIndex):
     ) -> None:
         self._dataset = samples._dataset  # the frames' own for a view of frames
         self._is_settled = False
+        self._preparing = threading.Lock()
         SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
         self._indexed = self._read() if indexed is None else indexed
 
@@ -188,7 +191,9 @@ class SimilarityRows(SimilarityIndex):
         super().reload()
 
     def cleanup(self) -> None:
-        """Nothing: a run's vectors are deleted with it, a field's belong to the dataset."""
+        """Delete the inverted file; vectors are deleted with the run, or belong to the dataset."""
+        if self.key is not None:
+            inverted_path(self._dataset, self.key).unlink(missing_ok=True)
 
     @property
     def saved(self) -> dict[str, Any]:
@@ -222,6 +227,26 @@ class SimilarityRows(SimilarityIndex):
         if not self._is_settled:
             self._indexed = self._settled(self._indexed)
         return self._indexed
+
+    def prepare(self) -> Indexed:
+        """The settled rows, with an inverted file that fits them if they are many.
+
+        It is read from files if it is there, and else made, which takes seconds for 100,000
+        vectors and a minute or two for a million; the log says so.
+        """
+        indexed = self.settle()
+        if indexed.search.is_due:
+            with self._preparing:
+                indexed = self.settle()  # another thread may have been faster
+                if indexed.search.is_due:
+                    path = None if self.key is None else inverted_path(self._dataset, self.key)
+                    origin = f"{self.config.fingerprint} {self.config.band}"
+                    self._indexed = indexed = prepare(indexed, path, origin)
+        if self.config.search != indexed.search.description:
+            self.config.search = indexed.search.description
+            if self.key is not None and self._dataset.has_brain_run(self.key):
+                self.save_config()
+        return indexed
 
     def _settled(self, indexed: Indexed) -> Indexed:
         """These rows with the map that images are searched through, checked against the model."""

@@ -81,6 +81,7 @@ def _compute(
             model_kwargs=model.zoo_kwargs or None,
             backend=FaissSimilarityConfig,
         )
+        index.prepare()
     except BaseException:
         # FiftyOne registers a run before it computes it, and would leave it without results.
         if dataset.has_brain_run(brain_key):
