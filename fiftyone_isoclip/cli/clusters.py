@@ -17,7 +17,7 @@ class Method(str, Enum):
     """How clusters are found."""
 
     KMEANS = "kmeans"
-    DENSITY = "density"
+    LEIDEN = "leiden"
 
 
 Count = Annotated[
@@ -27,7 +27,10 @@ Count = Annotated[
     ),
 ]
 MethodChoice = Annotated[
-    Method, typer.Option("--method", help="density leaves images that are like no others out.")
+    Method,
+    typer.Option(
+        "--method", help="leiden finds its own count and leaves images that are like no others out."
+    ),
 ]
 
 

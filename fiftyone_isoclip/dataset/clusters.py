@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -13,13 +13,16 @@ from fiftyone import ViewField as F
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
 from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.index import Clusters, cluster
+from fiftyone_isoclip.dataset.targets import list_changed
+from fiftyone_isoclip.index import ClusterMethod, Clusters, cluster
 from fiftyone_isoclip.projector import Band
 
 METHOD = "clusters"
 DEFAULT_KEY = "clusters"
 NOISE = "noise"
-"""The name of what density clustering leaves out."""
+"""The name of what the Leiden algorithm leaves out."""
+
+_CHANGED = "its file has changed since it was embedded; embed() it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def find_clusters(
     samples: Any,
     *,
     count: int | None = None,
-    method: Literal["kmeans", "density"] = "kmeans",
+    method: ClusterMethod = "kmeans",
     field: str = DEFAULT_FIELD,
     band: Band | str | None = None,
     key: str = DEFAULT_KEY,
@@ -87,7 +90,8 @@ def find_clusters(
     Args:
         samples: a dataset or view with embeddings.
         count: how many clusters; None lets the data choose. Only for "kmeans".
-        method: "kmeans" gives every sample a cluster, "density" leaves sparse places as noise.
+        method: "kmeans" gives every sample a cluster; "leiden" finds its own count and leaves
+            samples that are like no others as noise.
         field: the stored embeddings.
         band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
         key: the name of the result, ``[a-z][a-z0-9_]*``.
@@ -99,6 +103,8 @@ def find_clusters(
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, _field_names(key))
     space = open_space(samples, field, band)
+    changed = list_changed(samples, field, space.origin.fingerprint)
+    space = replace(space, stored=space.stored.without(dict.fromkeys(changed, _CHANGED)))
     ids, skipped = space.stored.ids, space.stored.skipped
     found = cluster(space.vectors, count=count, method=method)
     names = _names(found)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.files.embeddings import Files, Progress, embed_files
 from fiftyone_isoclip.files.reports import list_failures
-from fiftyone_isoclip.index import cluster
+from fiftyone_isoclip.index import ClusterMethod, cluster
 from fiftyone_isoclip.projector import Band
 
 
@@ -44,13 +44,13 @@ def cluster_files(
     clip: Clip,
     *,
     count: int | None = None,
-    method: Literal["kmeans", "density"] = "kmeans",
+    method: ClusterMethod = "kmeans",
     band: Band | None = None,
     progress: Progress | None = None,
 ) -> FileClusters:
     """Sort files into clusters of like pictures by IsoCLIP similarity.
 
-    ``count`` is for "kmeans" and chosen by silhouette if None; "density" finds its own and may
+    ``count`` is for "kmeans" and chosen by silhouette if None; "leiden" finds its own and may
     leave files out as noise.
 
     Raises:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from fiftyone_isoclip.index.clusters import DENSITY_LIMIT, Clusters, cluster
+from fiftyone_isoclip.index.clusters import ClusterMethod, Clusters, cluster
 from fiftyone_isoclip.index.duplicates import (
     DEFAULT_SIMILARITY,
     DuplicateGroup,
     group_duplicates,
 )
 from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors
-from fiftyone_isoclip.index.pairs import PAIR_LIMIT, Pairs
+from fiftyone_isoclip.index.pairs import PAIR_LIMIT, Pairs, find_pairs
 from fiftyone_isoclip.index.store import StoredVectors, read_store, write_store
 
 __all__ = [
     "DEFAULT_SIMILARITY",
-    "DENSITY_LIMIT",
     "PAIR_LIMIT",
+    "ClusterMethod",
     "Clusters",
     "CosineIndex",
     "DuplicateGroup",
@@ -23,6 +23,7 @@ __all__ = [
     "Pairs",
     "StoredVectors",
     "cluster",
+    "find_pairs",
     "group_duplicates",
     "read_store",
     "write_store",

@@ -11,12 +11,13 @@ from scipy.sparse import csr_array
 
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index.centroids import choose_count, kmeans_labels, silhouette
+from fiftyone_isoclip.index.communities import leiden_labels
 from fiftyone_isoclip.index.vectors import Float32s, Float64s, Rows, row_blocks, unit_rows
 
-DENSITY_LIMIT = 20_000
-"""Most rows for density clustering; its time grows with the square of the rows."""
+ClusterMethod = Literal["kmeans", "leiden"]
+"""How clusters are found: see `cluster`."""
 
-_SQUARE_ROWS = 10_000
+_SUMMED_NUMBERS = 2**22
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,7 +47,7 @@ def cluster(
     vectors: npt.ArrayLike,
     *,
     count: int | None = None,
-    method: Literal["kmeans", "density"] = "kmeans",
+    method: ClusterMethod = "kmeans",
     seed: int = 0,
     least_size: int = 5,
 ) -> Clusters:
@@ -56,25 +57,26 @@ def cluster(
         vectors: (n, d), of any length.
         count: clusters asked for, at most n; fewer are returned where rows are identical. None
             chooses by silhouette (see `choose_count`). For k-means only.
-        method: "kmeans" gives every row a cluster; "density" (HDBSCAN) finds its own count and
-            leaves rows in sparse places out as noise.
+        method: "kmeans" gives every row a cluster; "leiden" finds its own count, the communities
+            of the neighbour graph, and leaves rows that belong to none out as noise.
         seed: same seed, same rows, same clusters.
-        least_size: fewest rows of a density cluster, at least 2.
+        least_size: fewest rows of a "leiden" cluster, at least 2.
 
     Raises:
-        VectorError: if vectors have no direction, the count does not fit them, or there are more
-            than `DENSITY_LIMIT` rows for "density".
+        VectorError: if vectors have no direction, or the count or the least size does not fit.
     """
     units = unit_rows(vectors)
-    if method == "density":
+    if method == "leiden":
         if count is not None:
             raise VectorError(
-                f"Density clustering finds its own count; asked for {count}. Leave the count out, "
-                'or use method="kmeans".'
+                f"The Leiden algorithm finds its own count; asked for {count}. Leave the count "
+                'out, or use method="kmeans".'
             )
-        return _describe(units, _density_labels(units, least_size))
+        if least_size < 2:
+            raise VectorError(f"A cluster needs at least 2 rows; asked for {least_size}.")
+        return _describe(units, leiden_labels(units, least_size, seed))
     if method != "kmeans":
-        raise VectorError(f'Clusters are found by "kmeans" or "density"; got {method!r}.')
+        raise VectorError(f'Clusters are found by "kmeans" or "leiden"; got {method!r}.')
     if count is not None and not 1 <= count <= max(1, len(units)):
         raise VectorError(
             f"Asked for {count} clusters of {len(units)} vectors; ask for 1 to {len(units)}."
@@ -87,29 +89,6 @@ def _kmeans_labels(units: Float32s, count: int | None, seed: int) -> Rows:
         return np.zeros(len(units), dtype=np.int64)
     chosen = choose_count(units, seed) if count is None else count
     return kmeans_labels(units, chosen, seed)
-
-
-def _density_labels(units: Float32s, least_size: int) -> Rows:
-    if least_size < 2:
-        raise VectorError(f"A density cluster needs at least 2 rows; asked for {least_size}.")
-    n = len(units)
-    if n > DENSITY_LIMIT:
-        raise VectorError(
-            f"Density clustering compares all pairs and would take very long for {n:,} vectors "
-            f'(the limit is {DENSITY_LIMIT:,}); use method="kmeans", or cluster a sample.'
-        )
-    if n < least_size:
-        return np.full(n, -1, dtype=np.int64)
-    if not np.any(units != units[0]):
-        return np.zeros(n, dtype=np.int64)
-    # Imported here: scikit-learn takes longer to load than most searches to run.
-    from sklearn.cluster import HDBSCAN
-
-    # Between unit vectors the Euclidean order is the order of cosines. Its square table is much
-    # faster than trees in high dims, as long as there is memory for it (0.8 GB at 10,000 rows).
-    algorithm = "brute" if n <= _SQUARE_ROWS else "ball_tree"
-    found = HDBSCAN(min_cluster_size=least_size, algorithm=algorithm, copy=True).fit_predict(units)
-    return np.asarray(found, dtype=np.int64)
 
 
 def _describe(units: Float32s, found: Rows) -> Clusters:
@@ -136,11 +115,15 @@ def _describe(units: Float32s, found: Rows) -> Clusters:
 
 def _means(units: Float32s, labels: Rows, count: int) -> Float64s:
     sums = np.zeros((count, units.shape[1]))
-    for block in row_blocks(*units.shape):
-        inside = np.flatnonzero(labels[block] >= 0)
-        owners = (labels[block][inside], inside)
-        members = csr_array((np.ones(len(inside)), owners), shape=(count, len(labels[block])))
-        sums += members @ units[block].astype(np.float64)
+    # Blocks far larger than the cache: every one of them costs a walk over all the sums.
+    step = max(1, _SUMMED_NUMBERS // max(1, units.shape[1]))
+    for start in range(0, len(units), step):
+        owners, block = labels[start : start + step], units[start : start + step]
+        inside = np.flatnonzero(owners >= 0)
+        members = csr_array(
+            (np.ones(len(inside)), (owners[inside], inside)), shape=(count, len(owners))
+        )
+        sums += members @ block.astype(np.float64)
     sizes = np.bincount(labels[labels >= 0], minlength=count)
     return np.asarray(sums / sizes[:, None])
 

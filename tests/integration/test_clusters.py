@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fiftyone_isoclip.dataset import delete_run, embed, find_clusters, find_duplicates, load_run
 from fiftyone_isoclip.encoder import load_clip
@@ -68,12 +69,12 @@ def test_the_data_can_choose_the_count(dataset, families):
     assert len(find_clusters(dataset).clusters) == 4
 
 
-def test_density_leaves_sparse_places_as_noise(dataset, families):
+def test_leiden_leaves_lonely_samples_as_noise(dataset, families):
     random = np.random.default_rng(0)
     axes = np.eye(24)[[0] * 9 + [1] * 8] + 0.01 * random.standard_normal((17, 24))
     vectors = np.concatenate([axes, np.eye(24)[[10, 11, 12]]]).astype(np.float32)
     dataset.set_values(FIELD, list(vectors))
-    report = find_clusters(dataset, method="density", band=WHOLE)
+    report = find_clusters(dataset, method="leiden", band=WHOLE)
     assert dataset.values("clusters") == ["0"] * 9 + ["1"] * 8 + ["noise"] * 3
     assert report.n_noise == 3
     noise = dataset.match({"clusters": "noise"})
@@ -104,7 +105,7 @@ def test_f09_nothing_one_two_and_all_the_same(dataset, fill, pictures, checkpoin
     embed(dataset, checkpoint, progress=False)
     paths = draw_many(pictures, 1)
     for n in range(3):
-        for method in ("kmeans", "density"):
+        for method in ("kmeans", "leiden"):
             report = find_clusters(dataset, method=method)
             assert sum(cluster.size for cluster in report.clusters) + report.n_noise == n
             assert str(report)
@@ -120,6 +121,15 @@ def test_f08_what_cannot_be_compared_has_no_cluster(dataset, fill, families, pic
     report = find_clusters(dataset, count=4)
     assert report.skipped.keys() == {bad}
     assert dataset[bad]["clusters"] is None
+
+
+def test_what_has_changed_since_it_was_embedded_has_no_cluster(dataset, families):
+    changed = dataset.first()
+    Image.new("RGB", (50, 40), "red").save(changed.filepath)
+    report = find_clusters(dataset, count=4)
+    assert report.skipped.keys() == {changed.id}
+    assert "changed" in report.skipped[changed.id]
+    assert dataset[changed.id]["clusters"] is None
 
 
 def test_what_does_not_fit(dataset, families):

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index import cluster, clusters
+from fiftyone_isoclip.index import cluster
 from tests.strategies import unit_rows
 
 
@@ -20,7 +20,7 @@ def planted():
     return unit_rows(rng, 8, 32)[truth] + 0.4 * unit_rows(rng, 400, 32), truth
 
 
-@pytest.mark.parametrize("how", [{"count": 8}, {}, {"method": "density"}])
+@pytest.mark.parametrize("how", [{"count": 8}, {}, {"method": "leiden"}])
 def test_planted_clusters_are_found(planted, how):
     rows, truth = planted
     found = cluster(rows, **how)
@@ -28,7 +28,7 @@ def test_planted_clusters_are_found(planted, how):
     assert adjusted_rand_score(truth, found.labels) == 1.0
 
 
-@pytest.mark.parametrize("how", [{"count": 8}, {}, {"method": "density"}])
+@pytest.mark.parametrize("how", [{"count": 8}, {}, {"method": "leiden"}])
 def test_the_same_seed_gives_the_same_clusters(planted, how):
     rows, _ = planted
     once, again = cluster(rows, seed=3, **how), cluster(rows, seed=3, **how)
@@ -60,16 +60,26 @@ def test_the_description_is_that_of_brute_force(planted):
     assert list(found.sizes) == sorted(found.sizes, reverse=True)
 
 
-def test_density_leaves_sparse_rows_out(planted):
-    rows, truth = planted
-    stray = -rows.sum(axis=0, keepdims=True)
-    found = cluster(np.vstack([rows, stray]), method="density", least_size=10)
-    assert found.labels[-1] == -1
-    assert adjusted_rand_score(truth, found.labels[:-1]) == 1.0
-    assert found.sizes.sum() == 400
+def test_leiden_leaves_lonely_rows_out():
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(20), 100)
+    rows = unit_rows(rng, 20, 128)[truth] + 1.5 * unit_rows(rng, 2000, 128)
+    found = cluster(np.vstack([rows, unit_rows(rng, 200, 128)]), method="leiden")
+    assert adjusted_rand_score(truth, found.labels[:2000]) >= 0.99
+    assert np.mean(found.labels[2000:] == -1) >= 0.7
 
 
-@pytest.mark.parametrize("method", ["kmeans", "density"])
+def test_leiden_tells_clusters_apart_on_clip_like_rows():
+    """A common mean and a decaying spectrum, where density has no valleys (HDBSCAN: ARI 0.3)."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(20, size=2000)
+    spectrum = 1 / np.sqrt(np.arange(1, 65))
+    rows = (rng.normal(size=(20, 64))[truth] + rng.normal(size=(2000, 64))) * spectrum
+    rows[:, 0] += 2 * np.linalg.norm(spectrum)
+    assert adjusted_rand_score(truth, cluster(rows, method="leiden").labels) >= 0.9
+
+
+@pytest.mark.parametrize("method", ["kmeans", "leiden"])
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_f09_few_rows_are_no_trouble(n, method):
     found = cluster(np.eye(3)[:n], method=method)
@@ -79,7 +89,7 @@ def test_f09_few_rows_are_no_trouble(n, method):
     assert len(cluster([], method=method)) == 0
 
 
-@pytest.mark.parametrize("method", ["kmeans", "density"])
+@pytest.mark.parametrize("method", ["kmeans", "leiden"])
 def test_f09_identical_rows_are_one_cluster(method):
     found = cluster(np.full((30, 4), 0.3), method=method)
     assert (found.sizes.tolist(), found.medoids.tolist()) == ([30], [0])
@@ -104,29 +114,19 @@ def test_rows_without_structure_are_one_cluster():
     assert len(cluster(np.eye(12))) == 1
 
 
-def test_what_cannot_be_done_is_refused(monkeypatch):
+def test_what_cannot_be_done_is_refused():
     rows = np.eye(5)
     for count in (0, -1, 6):
         with pytest.raises(VectorError, match="ask for 1 to 5"):
             cluster(rows, count=count)
     with pytest.raises(VectorError, match="finds its own count"):
-        cluster(rows, count=2, method="density")
-    with pytest.raises(VectorError, match="at least 2 rows"):
-        cluster(rows, method="density", least_size=1)
+        cluster(rows, count=2, method="leiden")
+    with pytest.raises(VectorError, match="needs at least 2 rows"):
+        cluster(rows, method="leiden", least_size=1)
     with pytest.raises(VectorError, match="found by"):
         cluster(rows, method="magic")
-    monkeypatch.setattr(clusters, "DENSITY_LIMIT", 4)
-    with pytest.raises(VectorError, match="very long for 5 vectors"):
-        cluster(rows, method="density")
     with pytest.raises(VectorError, match="rows 1"):
         cluster([[1.0], [np.nan]])
-
-
-def test_trees_and_the_square_table_find_the_same_density_clusters(planted, monkeypatch):
-    rows, _ = planted
-    table = cluster(rows, method="density")
-    monkeypatch.setattr(clusters, "_SQUARE_ROWS", 10)
-    np.testing.assert_array_equal(cluster(rows, method="density").labels, table.labels)
 
 
 def test_faiss_keeps_its_threads(planted):
@@ -135,6 +135,7 @@ def test_faiss_keeps_its_threads(planted):
     try:
         faiss.omp_set_num_threads(7)
         cluster(rows, count=3)
+        cluster(rows, method="leiden")
         assert faiss.omp_get_max_threads() == 7
     finally:
         faiss.omp_set_num_threads(before)

@@ -48,8 +48,8 @@ def test_files_are_divided_as_their_isoclip_embeddings_are(embedded, clip):
     assert adjusted_rand_score(wanted, ours) == 1
 
 
-def test_density_leaves_lonely_files_out(embedded, clip):
-    found = cluster_files(embedded, clip, method="density")
+def test_leiden_leaves_lonely_files_out(embedded, clip):
+    found = cluster_files(embedded, clip, method="leiden")
     together = [path for part in found.clusters for path in part.members]
     assert sorted([*together, *found.noise]) == embedded.embedded_paths
 
