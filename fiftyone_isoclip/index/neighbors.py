@@ -8,14 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index.pairs import (
-    Pairs,
-    Progress,
-    check_similarity,
-    refuse_explosion,
-    search_pairs,
-)
-from fiftyone_isoclip.index.screens import choose_screen
+from fiftyone_isoclip.index.pairs import Pairs, Progress, find_pairs
 from fiftyone_isoclip.index.vectors import (
     Float32s,
     Rows,
@@ -103,16 +96,13 @@ class CosineIndex:
 
         Args:
             similarity: in (-1, 1]; 1 finds vectors equal up to float32 rounding.
-            progress: called with (blocks done, blocks in all).
+            progress: called with (rows done, rows in all); what it raises ends the search.
 
         Raises:
             VectorError: if the similarity is outside (-1, 1], or would give more than
                 `PAIR_LIMIT` pairs; the message says how many and what to ask for instead.
         """
-        check_similarity(similarity)
-        refuse_explosion(self._units, similarity)
-        screen = choose_screen(self._units, similarity)
-        return search_pairs(self._units, similarity, screen, progress=progress)
+        return find_pairs(self._units, similarity, progress=progress)
 
     def _queries(self, queries: npt.ArrayLike) -> Float32s:
         asked = unit_rows(queries)

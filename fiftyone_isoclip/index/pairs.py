@@ -6,19 +6,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import psutil
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index.screens import Screen
-from fiftyone_isoclip.index.vectors import NO_ROWS, Float32s, Rows, cosines, rounding_slack
+from fiftyone_isoclip.index.bounds import Bounds, Selection, choose_device, open_bounds
+from fiftyone_isoclip.index.cells import choose_pivots, divide, pivot_count, walk_cells
+from fiftyone_isoclip.index.screens import Screen, ScreenPlan, plan_screen
+from fiftyone_isoclip.index.threads import in_threads
+from fiftyone_isoclip.index.vectors import (
+    NO_ROWS,
+    Float32s,
+    Rows,
+    Table,
+    checked_table,
+    cosines,
+    rounding_slack,
+    unit_rows,
+)
 
 Progress = Callable[[int, int], None]
-"""Called with (blocks done, blocks in all)."""
+"""Called with (rows done, rows in all)."""
 
 PAIR_LIMIT = 20_000_000
 """Most pairs one search may return: 0.4 GB as a result, about 1.2 GB while it is made."""
 
-_BLOCK = 1024
-_SAMPLE = 2048
+_SAMPLE = 1024
+_SCORED_AT_ONCE = 2**14
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -74,55 +88,102 @@ def check_similarity(similarity: float) -> None:
         )
 
 
+def find_pairs(
+    vectors: npt.ArrayLike, similarity: float, *, progress: Progress | None = None
+) -> Pairs:
+    """Find every pair of rows with a cosine of at least `similarity`, without exception.
+
+    float16 and float32 tables are read in blocks, so they may be mapped from disk; nothing of
+    their size is copied. Beside them the search takes about 300 bytes a row and 60 a pair.
+
+    Args:
+        vectors: (n, d), of any length.
+        similarity: in (-1, 1]; 1 finds vectors equal up to float32 rounding.
+        progress: called with (rows done, rows in all); what it raises ends the search.
+
+    Raises:
+        VectorError: if rows have no direction, the similarity is outside (-1, 1] or would give
+            more than `PAIR_LIMIT` pairs, or memory does not suffice; the message says what to do.
+    """
+    check_similarity(similarity)
+    table = checked_table(vectors)
+    if table.dtype not in (np.float16, np.float32):
+        table = unit_rows(table)
+    refuse_explosion(table, similarity)
+    plan = plan_screen(table, similarity)
+    n, dim = table.shape
+    require_memory(n, dim, plan)
+    screen = plan.make(table)
+    device = choose_device(n, is_prefix=screen.is_prefix)
+    # A GPU multiplies so fast that nothing is gained by leaving products out.
+    pivots = 1 if device == "cuda" else None
+    return search_pairs(table, similarity, screen, device=device, pivots=pivots, progress=progress)
+
+
 def search_pairs(
-    units: Float32s,
+    vectors: Table,
     similarity: float,
     screen: Screen,
     *,
     limit: int = PAIR_LIMIT,
+    device: str | None = None,
+    pivots: int | None = None,
     progress: Progress | None = None,
 ) -> Pairs:
     """Find every pair of rows with a cosine of at least `similarity`: (n, d) -> Pairs.
 
-    The upper triangle is walked in blocks. The screen names candidates, never too few; each is
-    scored with `cosines`, which alone decides.
+    The screen names candidates, never too few; each is scored with `cosines`, which alone decides.
+
+    Args:
+        vectors: (n, d) rows with a direction.
+        similarity: in (-1, 1].
+        screen: of these vectors.
+        limit: most pairs to return.
+        device: the torch device for half-precision products; None for float32 by the BLAS.
+        pivots: cells to divide the rows into; as many as pay if None.
+        progress: called with (rows done, rows in all).
 
     Raises:
-        VectorError: if the similarity is outside (-1, 1] or gives more than `limit` pairs.
+        VectorError: if the similarity gives more than `limit` pairs.
     """
-    check_similarity(similarity)
-    lefts, rights, scores, found = [NO_ROWS], [NO_ROWS], [np.empty(0, np.float32)], 0
-    for left, right in _candidates(screen, similarity, progress):
-        score = cosines(units, left, units, right)
-        kept = score >= np.float32(similarity)
-        lefts.append(left[kept])
-        rights.append(right[kept])
-        scores.append(score[kept])
-        found += len(lefts[-1])
-        if found > limit:
-            raise VectorError(_too_many(len(units), similarity, f"more than {limit:,}", limit))
-    left, right = np.concatenate(lefts), np.concatenate(rights)
-    order = np.lexsort((right, left))
-    return Pairs(
-        len(units), left[order], right[order], np.concatenate(scores)[order], float(similarity)
-    )
+    least = similarity - screen.slack
+    found = _Found(vectors, similarity, limit)
+    n = len(vectors)
+    if n < 2:
+        return found.pairs()
+    if pivots is None:
+        pivots = pivot_count(screen.coordinates, least) if screen.is_prefix else 1
+    cells = divide(screen.coordinates, choose_pivots(screen.coordinates, pivots))
+    bounds = open_bounds(cells.coordinates, screen.slack, device)
+
+    def candidates(mine: slice, others: Selection) -> tuple[int, list[tuple[Rows, Rows]]]:
+        tiles = _tiles(mine, others, bounds.sides)
+        return mine.stop, [_named(cells.order, tile, bounds, similarity) for tile in tiles]
+
+    for done, parts in in_threads(candidates, walk_cells(cells, least), bounds.threads):
+        for ends, matches in parts:
+            found.add(ends, matches)
+        if progress is not None:
+            progress(done, n)
+    return found.pairs()
 
 
-def refuse_explosion(units: Float32s, similarity: float, limit: int = PAIR_LIMIT) -> None:
+def refuse_explosion(vectors: Table, similarity: float, limit: int = PAIR_LIMIT) -> None:
     """Estimate on a sample how many pairs a similarity would give, and refuse too many early.
 
     Raises:
         VectorError: with the estimate, and the similarity that would stay within the limit.
     """
-    n = len(units)
+    n = len(vectors)
     all_pairs = n * (n - 1) // 2
     if all_pairs <= limit:
         return
     size = min(n // 2, _SAMPLE)
     rows = np.random.default_rng(0).choice(n, size=2 * size, replace=False)
-    scores = (units[rows[:size]] @ units[rows[size:]].T).ravel()
+    sample = unit_rows(vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]
+    scores = (sample[:size] @ sample[size:].T).ravel()
     scale = all_pairs / scores.size
-    slack = rounding_slack(units.shape[1])
+    slack = rounding_slack(vectors.shape[1])
     estimate = np.count_nonzero(scores >= similarity - slack) * scale
     if estimate <= limit:
         return
@@ -136,25 +197,97 @@ def refuse_explosion(units: Float32s, similarity: float, limit: int = PAIR_LIMIT
     raise VectorError(f"{_too_many(n, similarity, f'about {estimate:,.0f}', limit)} {advice}")
 
 
-def _candidates(
-    screen: Screen, similarity: float, progress: Progress | None
-) -> Iterator[tuple[Rows, Rows]]:
-    n = len(screen.coordinates)
-    least = similarity - screen.slack
-    buffer = np.empty(_BLOCK * _BLOCK, dtype=np.float32)
-    blocks = [(a, b) for a in range(0, n, _BLOCK) for b in range(a, n, _BLOCK)]
-    for done, (start, other) in enumerate(blocks, start=1):
-        rows = screen.coordinates[start : start + _BLOCK]
-        columns = screen.coordinates[other : other + _BLOCK]
-        # One buffer for all blocks: fresh memory for each would cost more than the product.
-        bounds = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
-        np.matmul(rows, columns.T, out=bounds)
-        if bounds.max() >= least:
-            left, right = np.divmod(np.flatnonzero(bounds >= least), bounds.shape[1])
-            below = start + left < other + right
-            yield left[below] + start, right[below] + other
-        if progress is not None:
-            progress(done, len(blocks))
+def require_memory(n: int, dim: int, plan: ScreenPlan) -> None:
+    """Refuse a search that this machine's free memory could not hold.
+
+    Raises:
+        VectorError: with the bytes that are needed and free.
+    """
+    needed = memory_needed(n, dim, plan)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise VectorError(
+            f"Comparing {n:,} vectors of dim {dim} takes about {needed / 2**30:.1f} GB of memory "
+            f"beside them, and {free / 2**30:.1f} GB are free. Free some, or compare fewer."
+        )
+
+
+def memory_needed(n: int, dim: int, plan: ScreenPlan) -> int:
+    """Estimate the most bytes a search takes beside the vectors and its result."""
+    # A prefix: coordinates and a sorted copy of them. The plain screen: all dims in float32 where
+    # the vectors are not units yet, and in half precision. Both: order, cells and scores of rows.
+    coordinates = 6 * dim if plan.m is None else 8 * (plan.m + 1)
+    return n * (coordinates + 32) + 2**28
+
+
+def _named(
+    order: Rows, tile: tuple[Selection, slice], bounds: Bounds, similarity: float
+) -> tuple[Rows, Rows]:
+    """Find the candidates of a tile, each pair in one order, as rows of the vectors."""
+    rows, columns = tile
+    left, right = bounds.above(rows, columns, similarity - bounds.slack)
+    left = left + rows.start if isinstance(rows, slice) else rows[left]
+    right = right + columns.start
+    below = left < right
+    return order[left[below]], order[right[below]]
+
+
+def _tiles(
+    mine: slice, others: Selection, sides: tuple[int, int]
+) -> Iterator[tuple[Selection, slice]]:
+    """Cut the products of a cell with itself and with the rows before it into tiles."""
+    height, width = sides
+    for start in range(mine.start, mine.stop, height):
+        rows = slice(start, min(start + height, mine.stop))
+        for column in range(start, mine.stop, width):
+            yield rows, slice(column, min(column + width, mine.stop))
+    count = others.stop if isinstance(others, slice) else len(others)
+    for start in range(0, count, height):
+        part = slice(start, min(start + height, count))
+        for column in range(mine.start, mine.stop, width):
+            columns = slice(column, min(column + width, mine.stop))
+            yield part if isinstance(others, slice) else others[part], columns
+
+
+class _Found:
+    """Candidates scored in batches, and the pairs among them."""
+
+    def __init__(self, vectors: Table, similarity: float, limit: int) -> None:
+        self.vectors, self.similarity, self.limit = vectors, similarity, limit
+        self.waiting: list[tuple[Rows, Rows]] = []
+        self.count_waiting = self.count = 0
+        self.parts = [(NO_ROWS, NO_ROWS, np.empty(0, np.float32))]
+
+    def add(self, ends: Rows, others: Rows) -> None:
+        """Take in candidates."""
+        if not len(ends):
+            return
+        self.waiting.append((ends, others))
+        self.count_waiting += len(ends)
+        if self.count_waiting >= _SCORED_AT_ONCE:
+            self._score()
+
+    def _score(self) -> None:
+        ends, others = (np.concatenate(side) for side in zip(*self.waiting, strict=True))
+        self.waiting, self.count_waiting = [], 0
+        left, right = np.minimum(ends, others), np.maximum(ends, others)
+        scores = cosines(self.vectors, left, self.vectors, right)
+        kept = scores >= np.float32(self.similarity)
+        self.parts.append((left[kept], right[kept], scores[kept]))
+        self.count += int(np.count_nonzero(kept))
+        if self.count > self.limit:
+            n, found = len(self.vectors), f"more than {self.limit:,}"
+            raise VectorError(_too_many(n, self.similarity, found, self.limit))
+
+    def pairs(self) -> Pairs:
+        """Sort what was found."""
+        if self.waiting:
+            self._score()
+        left, right, scores = (np.concatenate(side) for side in zip(*self.parts, strict=True))
+        order = np.lexsort((right, left))
+        return Pairs(
+            len(self.vectors), left[order], right[order], scores[order], float(self.similarity)
+        )
 
 
 def _too_many(n: int, similarity: float, found: str, limit: int) -> str:

@@ -12,6 +12,7 @@ from fiftyone_isoclip.errors import VectorError
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Table = npt.NDArray[np.floating[Any]]
 
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 
@@ -35,11 +36,17 @@ def unit_rows(vectors: npt.ArrayLike) -> Float32s:
     table = checked_table(vectors)
     units = np.empty(table.shape, dtype=np.float32)
     for block in row_blocks(*table.shape):
-        rows = np.asarray(table[block], dtype=np.float64)
+        units[block] = unit_block(table, block)
+    return units
+
+
+def unit_block(table: Table, block: slice) -> Float64s:
+    """Bring some rows that have a direction to length 1, in float64: (n, d) -> (b, d)."""
+    rows = np.asarray(table[block], dtype=np.float64)
+    if table.dtype not in (np.float16, np.float32):
         # Dividing by the largest number first keeps the squares within float64's range.
         rows = rows / np.max(np.abs(rows), axis=1, keepdims=True)
-        units[block] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return units
+    return np.asarray(rows / np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None])
 
 
 def checked_table(vectors: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -63,7 +70,7 @@ def checked_table(vectors: npt.ArrayLike) -> npt.NDArray[Any]:
     return table
 
 
-def cosines(left: Float32s, left_rows: Rows, right: Float32s, right_rows: Rows) -> Float32s:
+def cosines(left: Table, left_rows: Rows, right: Table, right_rows: Rows) -> Float32s:
     """Score chosen rows against chosen rows: (n, d), (p,), (m, d), (p,) -> (p,) in [-1, 1].
 
     This is the only definition of similarity on this floor: sums and lengths in float64, row by

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fiftyone_isoclip.index import CosineIndex, neighbors, pairs, screens
+from fiftyone_isoclip.index import CosineIndex, bounds, cells, neighbors, pairs, screens
 from fiftyone_isoclip.index import vectors as rows_of_vectors
 from tests.strategies import seeds, similarities, vectors
 
@@ -55,16 +55,67 @@ def test_stricter_pairs_are_those_of_a_fresh_search_even_on_the_boundary(table, 
     assert all(loose.at(stricter).similarity >= np.float32(stricter))
 
 
-@given(vectors(least_n=1, least_dim=3), similarities(), st.integers(1, 9), st.integers(1, 30))
-def test_no_screen_and_no_block_size_changes_a_pair(table, similarity, block, m):
+@given(
+    vectors(least_n=1, least_dim=3),
+    similarities(),
+    st.integers(1, 9),
+    st.integers(1, 30),
+    st.integers(1, 40),
+)
+def test_no_screen_no_block_and_no_cells_change_a_pair(table, similarity, side, m, pivots):
     units = CosineIndex(table).vectors
     expected = pairs.search_pairs(units, similarity, screens.plain_screen(units))
     rotation = screens.principal_rotation(units.astype(np.float64))
     screen = screens.prefix_screen(units, rotation, min(m, units.shape[1]))
+    pivots = min(pivots, len(units))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "_BLOCK", block)
-        patch.setattr(rows_of_vectors, "_BLOCK_NUMBERS", block)
-        assert same(pairs.search_pairs(units, similarity, screen), expected)
+        patch.setattr(bounds.BlasBounds, "sides", (side, 3))
+        patch.setattr(bounds, "_WORTH_THREADS", 20)
+        patch.setattr(bounds, "blas_threads", lambda: 2)
+        patch.setattr(rows_of_vectors, "_BLOCK_NUMBERS", side)
+        patch.setattr(cells, "_SCORES_AT_ONCE", 64)
+        found = pairs.search_pairs(units, similarity, screen, pivots=pivots)
+    assert same(found, expected)
+
+
+@given(vectors(least_n=2, least_dim=2), similarities(), st.integers(2, 40), seeds())
+def test_cells_around_any_pivots_leave_no_partner_out(table, similarity, count, rng):
+    units = CosineIndex(table).vectors
+    # Pivots need be neither of length 1, nor distinct, nor near anything.
+    pivots = rng.normal(size=(count, units.shape[1])).astype(np.float32) * rng.uniform(0.1, 3)
+    pivots[count // 2] = pivots[0]
+    divided = cells.divide(units, pivots)
+    met = np.zeros((len(units), len(units)), dtype=bool)
+    for mine, others in cells.walk_cells(divided, similarity - 1e-6):
+        met[np.ix_(divided.order[mine], divided.order[mine])] = True
+        met[np.ix_(divided.order[mine], divided.order[others])] = True
+    partners = brute_cosines(units) >= similarity
+    assert not np.any(partners & ~(met | met.T))
+
+
+@given(vectors(least_n=1, least_dim=2, most_dim=60), st.sampled_from(["bfloat16", "float16"]))
+def test_half_precision_bounds_every_cosine(table, kind):
+    import torch
+
+    units = CosineIndex(table).vectors
+    dtype = getattr(torch, kind)
+    rounded = torch.from_numpy(units.copy()).to(dtype)
+    gaps = np.linalg.norm(units.astype(np.float64) - rounded.double().numpy(), axis=1)
+    slack = bounds.half_slack(float(gaps.max()), torch.finfo(dtype).eps)
+    exact_products = (rounded.double() @ rounded.double().T).to(dtype).double().numpy()
+    slack += rows_of_vectors.rounding_slack(units.shape[1])
+    assert np.all(exact_products + slack >= brute_cosines(units))
+
+
+@settings(max_examples=25, deadline=None)
+@given(vectors(least_n=1, least_dim=2), similarities())
+def test_half_precision_on_the_processor_changes_no_pair(table, similarity):
+    units = CosineIndex(table).vectors
+    screen = screens.plain_screen(units)
+    expected = pairs.search_pairs(units, similarity, screen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounds.TorchBounds, "sides", (16, 8), raising=False)
+        assert same(pairs.search_pairs(units, similarity, screen, device="cpu"), expected)
 
 
 @given(vectors(least_n=1, least_dim=2, most_dim=60), st.integers(1, 60))

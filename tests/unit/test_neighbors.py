@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index import CosineIndex, neighbors, pairs, screens
+from fiftyone_isoclip.index import CosineIndex, find_pairs, pairs, screens
 from tests.strategies import clustered_rows, decaying_rows, unit_rows
 
 
@@ -140,7 +143,7 @@ def test_pairs_cannot_be_loosened(rng):
 
 def test_pairs_that_explode_are_refused_before_they_are_searched(rng, monkeypatch):
     index = CosineIndex(decaying_rows(rng, 9000, 16))
-    monkeypatch.setattr(neighbors, "search_pairs", pytest.fail)
+    monkeypatch.setattr(pairs, "search_pairs", pytest.fail)
     with pytest.raises(VectorError, match=r"about [\d,]+ pairs.*limit is 20,000,000.*Ask for more"):
         index.pairs_above(-0.5)
     with pytest.raises(VectorError, match="remove exact copies first"):
@@ -162,18 +165,56 @@ def test_pairs_beyond_the_limit_stop_the_search_although_the_sample_missed_them(
         pairs.search_pairs(units, 0.99, screen, limit=100)
 
 
-def test_progress_counts_every_block(rng, monkeypatch):
-    monkeypatch.setattr(pairs, "_BLOCK", 16)
+def test_progress_counts_rows_up_to_all_of_them(rng):
     seen = []
-    CosineIndex(unit_rows(rng, 60, 4)).pairs_above(0.5, progress=lambda *at: seen.append(at))
-    assert seen == [(done, 10) for done in range(1, 11)]
+    rows = decaying_rows(rng, 9000, 64)
+    CosineIndex(rows).pairs_above(0.97, progress=lambda *at: seen.append(at))
+    done = [rows_done for rows_done, _ in seen]
+    assert len(seen) > 10
+    assert done == sorted(done)
+    assert seen[-1] == (9000, 9000)
+
+
+def test_a_search_ends_with_what_progress_raises_and_leaves_no_thread_behind(rng):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    index = CosineIndex(decaying_rows(rng, 25_000, 32))
+    with pytest.raises(KeyboardInterrupt):
+        index.pairs_above(0.99, progress=stop)
+    assert threading.active_count() == before
+
+
+def test_a_search_that_memory_cannot_hold_is_refused_before_it_starts(rng, monkeypatch):
+    free = SimpleNamespace(available=2**27)
+    monkeypatch.setattr(pairs.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(pairs, "search_pairs", pytest.fail)
+    with pytest.raises(VectorError, match=r"100 vectors.*about 0\.3 GB.*0\.1 GB are free"):
+        find_pairs(rng.normal(size=(100, 8)), 0.9)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_vectors_on_disk_are_compared_without_being_copied(rng, tmp_path, dtype):
+    rows = (5 * decaying_rows(rng, 6000, 64)).astype(dtype)
+    rows[3000:3100] = rows[:100] * dtype(1.01)
+    np.save(tmp_path / "vectors.npy", rows)
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    found = find_pairs(mapped, 0.999)
+    exact = rows.astype(np.float64)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    left, right = np.nonzero(np.triu(exact @ exact.T >= 0.999, k=1))
+    assert len(left) >= 100
+    np.testing.assert_array_equal(found.left, left)
+    np.testing.assert_array_equal(found.right, right)
 
 
 def test_a_decaying_spectrum_is_screened_in_few_coordinates_and_misses_nothing(rng):
     rows = decaying_rows(rng, 5000, 64)
     rows[100:200] = rows[:100] + 0.01 * rng.normal(size=(100, 64))
     units = CosineIndex(rows).vectors
-    screen = screens.choose_screen(units, 0.99)
+    screen = screens.plan_screen(units, 0.99).make(units)
+    assert screen.is_prefix
     assert screen.coordinates.shape[1] < 64
     plain = pairs.search_pairs(units, 0.99, screens.plain_screen(units))
     found = pairs.search_pairs(units, 0.99, screen)
@@ -184,4 +225,4 @@ def test_a_decaying_spectrum_is_screened_in_few_coordinates_and_misses_nothing(r
 
 def test_flat_pairs_are_screened_in_all_coordinates(rng):
     units = CosineIndex(unit_rows(rng, 5000, 64)).vectors
-    assert screens.choose_screen(units, 0.1).coordinates.shape[1] == 64
+    assert screens.plan_screen(units, 0.1).m is None
