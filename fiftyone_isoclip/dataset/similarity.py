@@ -12,6 +12,7 @@ from typing import Any
 
 from fiftyone.brain.similarity import Similarity, SimilarityConfig
 
+from fiftyone_isoclip.dataset.similarity_files import inverted_path
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.zoo import BACKEND, register
 
@@ -85,6 +86,10 @@ class FaissSimilarity(Similarity):
         if self.config.model is not None:
             index.settle()
         return index
+
+    def cleanup(self, samples: Any, key: str) -> None:
+        """Delete the inverted file of a run that is being deleted."""
+        inverted_path(samples._root_dataset, key).unlink(missing_ok=True)
 
 
 register()

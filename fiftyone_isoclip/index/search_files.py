@@ -34,6 +34,7 @@ def write_inverted(path: Path, inverted: InvertedFile, *, origin: str) -> None:
         "format": _FORMAT,
         "origin": origin,
         "trained_on": inverted.trained_on,
+        "gone": inverted.gone,
         "efforts": {str(k): asdict(effort) for k, effort in inverted.efforts.items()},
         "places": len(inverted.keys),
         "bytes": len(payload),
@@ -85,7 +86,7 @@ def read_inverted(path: Path, *, origin: str) -> InvertedFile:
     # Only bytes that are as they were written reach faiss, which trusts what it parses.
     index = faiss.deserialize_index(np.frombuffer(payload[cut:], np.uint8))
     efforts = {int(k): Effort(**effort) for k, effort in header["efforts"].items()}
-    return InvertedFile(index, keys, header["trained_on"], efforts)
+    return InvertedFile(index, keys, header["trained_on"], efforts, header["gone"])
 
 
 def _checksum(header: dict[str, object], payload: bytes) -> str:

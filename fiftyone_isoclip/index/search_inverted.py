@@ -57,12 +57,14 @@ class InvertedFile:
         keys: (places,) what `row_keys` gave for the row of each place.
         trained_on: how many rows there were when the cells were chosen.
         efforts: by the neighbours asked for; empty if no effort reaches the aim.
+        gone: how many places stood for no row when the efforts were measured.
     """
 
     index: Any
     keys: Keys
     trained_on: int
     efforts: Mapping[int, Effort]
+    gone: int = 0
 
     @property
     def cells(self) -> int:
@@ -81,13 +83,16 @@ class InvertedFile:
         _add(index, units)
         return replace(self, index=index, keys=np.concatenate([self.keys, keys]))
 
-    def measured(self, sample: Float32s, truth: Rows, truth_units: Float32s) -> InvertedFile:
+    def measured(
+        self, sample: Float32s, truth: Rows, truth_units: Float32s, *, gone: int
+    ) -> InvertedFile:
         """This one with the least efforts that find what a sample must find.
 
         Args:
             sample: (s, d) queries.
             truth: (s, t) places of their nearest rows, the nearest first.
             truth_units: (s, t, d) those rows.
+            gone: how many places stand for no row.
         """
         efforts = {}
         for k, due in DUE.items():
@@ -96,9 +101,9 @@ class InvertedFile:
                 self.index, sample[some], truth[some, :due], truth_units[some, :due], k
             )
             if found is None:
-                return replace(self, efforts={})
+                return replace(self, efforts={}, gone=gone)
             efforts[k] = found
-        return replace(self, efforts=efforts)
+        return replace(self, efforts=efforts, gone=gone)
 
 
 def train(units: Float32s, keys: Keys) -> InvertedFile:
