@@ -141,8 +141,9 @@ def measure_leiden(record: Record, full: bool) -> None:
                 target="ARI of HDBSCAN at least",
                 measured=f"ARI {ours['ari']} and {peer['ari']}; {tuned} x its fastest setting",
                 met=ours["ari"] >= peer["ari"] - 0.005,
-                note="" if ours["ari"] >= peer["ari"] - 0.005 else "of noise some is missed: a "
-                "row is noise only if it leans on no one cluster",
+                note=""
+                if ours["ari"] >= peer["ari"] - 0.005
+                else "of noise some is missed: a row is noise only if it leans on no one cluster",
             )
 
 
@@ -170,26 +171,31 @@ def measure_kmeans(record: Record, full: bool) -> None:
     """Our k-means against scikit-learn's two, at a given count."""
     n, count = (1_000_000, 1_000) if full else (20_000, 100)
     rows, truth = clip_like_truth(n, count)
+    walls: list[float] = []
+
+    def ours_timed() -> Labels:
+        start = time.perf_counter()
+        labels = cluster(rows, count=count).labels
+        walls.append(time.perf_counter() - start)
+        return labels
+
     contenders: dict[str, Callable[[], Labels]] = {
-        "ours": lambda: cluster(rows, count=count).labels,
+        "ours": ours_timed,
         "minibatch": lambda: MiniBatchKMeans(
             count, n_init=3, batch_size=4096 if full else 1024, random_state=0
         ).fit_predict(rows),
     }
     if not full:
         contenders["kmeans"] = lambda: KMeans(count, n_init=1, random_state=0).fit_predict(rows)
-    start = time.perf_counter()
-    contenders["ours"]()
-    wall = time.perf_counter() - start
     seconds, table = compare(contenders, truth, 1)
-    record.results[f"kmeans, clip-like, {n:,}"] = table | {"ours_wall_seconds": round(wall, 1)}
+    record.results[f"kmeans, clip-like, {n:,}"] = table | {"ours_wall_seconds": round(walls[0], 1)}
     times = ratio(seconds["minibatch"], seconds["ours"])
     ours, peer = table["ours"]["ari"], table["minibatch"]["ari"]
     record.row(
         f"k-means of {n:,} rows into {count:,}",
         target="in minutes, ARI of scikit-learn's MiniBatchKMeans at least",
-        measured=f"{wall:.0f} s wall; {times} x MiniBatchKMeans; ARI {ours} and {peer}",
-        met=wall < 300 and ours >= peer - 0.01,
+        measured=f"{walls[0]:.0f} s wall; {times} x MiniBatchKMeans; ARI {ours} and {peer}",
+        met=walls[0] < 300 and ours >= peer - 0.01,
         note="" if ours >= peer - 0.01 else "k-means of either kind stops in a local optimum",
     )
 
@@ -204,6 +210,9 @@ def main() -> None:
         question="How fast and how well are planted clusters found, against scikit-learn?",
         packages=("faiss-cpu", "graspologic-native", "numpy", "scikit-learn"),
     )
+    # The libraries are loaded once, and not at the expense of whoever comes first.
+    for warm_up in (with_leiden, with_hdbscan, lambda rows: cluster(rows, count=4).labels):
+        warm_up(planted(1_000)[0])
     record.setup(dim=DIM, least_size=LEAST_SIZE)
     measure_leiden(record, full)
     measure_scale(record, full)
