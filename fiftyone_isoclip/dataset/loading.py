@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from fiftyone_isoclip.encoder import read_image
+from fiftyone_isoclip.encoder import PixelReader
 from fiftyone_isoclip.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -29,17 +29,17 @@ class PixelTransform:
     floats in [0, 1].
     """
 
-    preprocess: Callable[[Image.Image], torch.Tensor]
+    reader: PixelReader
 
     def __call__(self, image: Any) -> torch.Tensor:
-        """One image -> (3, h, w) float32."""
+        """One image -> (3, h, w), as the reader gives it."""
         if isinstance(image, torch.Tensor):
             if image.is_floating_point():
                 image = (image * 255).round().clamp(0, 255)
             image = image.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
-        return self.preprocess(image.convert("RGB"))
+        return self.reader(np.array(image.convert("RGB")))
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class ImageLoader(fout.GetItem):
         Raises:
             ImageError: if the image cannot be read and batches are not to be kept.
         """
-        try:
-            return self.transform(read_image(d["filepath"]))
-        except ImageError as error:
-            if not self.keep_batch:
-                raise
-            logger.warning("%s has no embedding: %s", d["filepath"], error)
-            return Unreadable(f"{d['filepath']}: {error}")
+        (found,) = self.transform.reader.read(d["filepath"])
+        if isinstance(found, torch.Tensor):
+            return found
+        if not self.keep_batch:
+            raise ImageError(found)
+        logger.warning("%s has no embedding: %s", d["filepath"], found)
+        return Unreadable(f"{d['filepath']}: {found}")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from fiftyone_isoclip.dataset.loading import ImageLoader, PartialBatch, PixelTransform, collate
 from fiftyone_isoclip.dataset.zoo import GENERAL_NAME
 from fiftyone_isoclip.encoder import (
+    DEFAULT_DECODING,
     Checkpoint,
     Clip,
     find_checkpoint,
@@ -44,9 +45,10 @@ class IsoClipModelConfig(fout.TorchImageModelConfig):
     Args:
         d: `checkpoint` (any name `find_checkpoint` knows; the zoo fills it in), `band`
             ("TOP/BOTTOM"; default: the checkpoint's own), `plain` (True gives plain CLIP
-            embeddings), `device` and `precision` ("auto"), `keep_batch` (True: an unreadable
-            image costs its batch-mates nothing; False: FiftyOne's own way, which alone honours
-            `skip_failures=False` but loses the whole batch).
+            embeddings), `device` and `precision` ("auto"), `decoding` ("exact" or "fast"),
+            `keep_batch` (True: an unreadable image costs its batch-mates nothing; False:
+            FiftyOne's own way, which alone honours `skip_failures=False` but loses the whole
+            batch).
     """
 
     def __init__(self, d: dict[str, Any]) -> None:
@@ -55,6 +57,7 @@ class IsoClipModelConfig(fout.TorchImageModelConfig):
         self.band = self.parse_string(d, "band", default=None)
         self.plain = self.parse_bool(d, "plain", default=False)
         self.precision = self.parse_string(d, "precision", default="auto")
+        self.decoding = self.parse_string(d, "decoding", default=DEFAULT_DECODING)
         self.keep_batch = self.parse_bool(d, "keep_batch", default=True)
         self.as_feature_extractor = True
         self.ragged_batches = False  # beware: FiftyOne ignores batch_size where this is True
@@ -79,13 +82,14 @@ class IsoClipModel(fout.TorchImageModel, fom.PromptMixin):
                 f"the zoo model {GENERAL_NAME!r} was asked for without a checkpoint; say which, "
                 f'for example load_zoo_model("{GENERAL_NAME}", checkpoint="ViT-B-32/openai")'
             )
-        self.clip = _load_clip(config.checkpoint, config.device or "auto", config.precision)
+        device = config.device or "auto"
+        self.clip = _load_clip(config.checkpoint, device, config.precision, config.decoding)
         self._device = torch.device(self.clip.device)
         self._using_gpu = self._device.type in ("cuda", "mps")
         return self.clip
 
     def _build_transforms(self, config: IsoClipModelConfig) -> tuple[PixelTransform, bool]:
-        return PixelTransform(self.clip.preprocess), False
+        return PixelTransform(self.clip.reader), False
 
     def build_get_item(self, field_mapping: dict[str, str] | None = None) -> ImageLoader:
         """How FiftyOne's loader reads a sample."""
@@ -147,6 +151,7 @@ class IsoClipModel(fout.TorchImageModel, fom.PromptMixin):
                     "checkpoint": self.config.checkpoint,
                     "device": self.config.device,
                     "precision": self.config.precision,
+                    "decoding": self.config.decoding,
                     "keep_batch": self.config.keep_batch,
                     "plain": True,
                 }
@@ -197,6 +202,7 @@ def load_model(
     band: Band | str | None = None,
     device: str = "auto",
     precision: str = "auto",
+    decoding: str = DEFAULT_DECODING,
 ) -> IsoClipModel:
     """Load a checkpoint as a model that FiftyOne can use.
 
@@ -206,6 +212,7 @@ def load_model(
         band: the directions to drop; default: the checkpoint's own.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32", "bf16" or "fp16"; the last map is float32 in any case.
+        decoding: "exact", or "fast" for JPEGs that are far larger than the model needs.
 
     Raises:
         CheckpointError: if the checkpoint is unknown, unreachable, incomplete or not finite.
@@ -218,6 +225,7 @@ def load_model(
                 "band": None if band is None else str(band),
                 "device": None if device == "auto" else device,  # FiftyOne knows no "auto"
                 "precision": precision,
+                "decoding": decoding,
             }
         )
     )
@@ -225,12 +233,13 @@ def load_model(
     return model
 
 
-def _load_clip(name: str, device: str, precision: str) -> Clip:
+def _load_clip(name: str, device: str, precision: str, decoding: str) -> Clip:
     checkpoint = find_checkpoint(name)
     file = Path(checkpoint.pretrained)
     written = file.stat().st_mtime_ns if file.is_file() else 0
     with _loading:
-        return _loaded_clip(checkpoint, written, device, precision)
+        clip = _loaded_clip(checkpoint, written, device, precision)
+    return clip.with_decoding(decoding)
 
 
 @lru_cache(maxsize=LOADED_CLIPS)

@@ -5,13 +5,17 @@ from fiftyone_isoclip.encoder.checkpoints import Checkpoint, find_checkpoint, li
 from fiftyone_isoclip.encoder.clip import Clip, load_clip
 from fiftyone_isoclip.encoder.heads import HeadLocation
 from fiftyone_isoclip.encoder.images import Box, read_image
+from fiftyone_isoclip.encoder.pixels import DECODINGS, DEFAULT_DECODING, PixelReader
 
 __all__ = [
+    "DECODINGS",
+    "DEFAULT_DECODING",
     "Batch",
     "Box",
     "Checkpoint",
     "Clip",
     "HeadLocation",
+    "PixelReader",
     "embed_images",
     "find_checkpoint",
     "list_checkpoints",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +40,25 @@ def read_image(path: str | Path, box: Box | None = None) -> Image.Image:
         ImageError: not a regular file, not a picture, damaged, or too large; the message is a
             short reason without the path.
     """
+    with opened(path) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image) if orientation_of(image) != 1 else image
+        picture = to_rgb(upright)
+        return picture if box is None else picture.crop(corners_of(box, *picture.size))
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture whose file and size are within the limits; nothing is decoded yet.
+
+    Raises:
+        ImageError: the file is refused, or anything went wrong inside the block.
+    """
     try:
         _require_plain_file(path)
         with Image.open(path, formats=FORMATS) as image:
-            _require_size(*image.size)
-            image.load()
-            picture = _to_rgb(ImageOps.exif_transpose(image) if _is_turned(image) else image)
-        return picture if box is None else _cropped(picture, box)
+            require_size(*image.size)
+            yield image
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -66,7 +80,12 @@ def _require_plain_file(path: str | Path) -> None:
         raise ImageError(f"the file has more than {MAX_BYTES // 2**20} MB")
 
 
-def _require_size(width: int, height: int) -> None:
+def require_size(width: int, height: int) -> None:
+    """Refuse a picture, or a part of one, that would cost too much memory.
+
+    Raises:
+        ImageError: too many pixels, none, or one side too long for the other.
+    """
     if width < 1 or height < 1:
         raise ImageError("the picture has no pixels")
     if width * height > MAX_PIXELS:
@@ -75,22 +94,29 @@ def _require_size(width: int, height: int) -> None:
         raise ImageError(f"{width} x {height}: one side is over {MAX_ASPECT:.0f} times the other")
 
 
-def _is_turned(image: Image.Image) -> bool:
+def orientation_of(image: Image.Image) -> int:
+    """How the camera was held, as EXIF counts: 1 upright to 8."""
     try:
-        return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+        found = image.getexif().get(_ORIENTATION, 1)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError):
         # Damaged notes beside a whole picture: take the picture as it lies.
-        return False
+        return 1
+    return int(found) if found in range(1, 9) else 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded picture of any mode to RGB; one in RGB is returned as it is.
+
+    Raises:
+        ImageError: it holds numbers that are not finite.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         return _narrowed(image).convert("RGB")
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _narrowed(image: Image.Image) -> Image.Image:
@@ -106,20 +132,23 @@ def _narrowed(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
-def _cropped(picture: Image.Image, box: Box) -> Image.Image:
-    left, top, width, height = box
-    if not np.isfinite(box).all() or width <= 0 or height <= 0:
+def corners_of(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """Whole pixels of a box in an upright picture: left, top, right, bottom; at least one each way.
+
+    Raises:
+        ImageError: the box has no area, lies outside, or is too long for its width.
+    """
+    left, top, across, down = box
+    if not np.isfinite(box).all() or across <= 0 or down <= 0:
         raise ImageError(f"the box {box} has no area")
-    corners = (left, top, left + width, top + height)
-    shares = [min(max(corner, 0.0), 1.0) for corner in corners]
-    x0, y0 = int(shares[0] * picture.width), int(shares[1] * picture.height)
-    x1, y1 = (round(shares[2] * picture.width), round(shares[3] * picture.height))
+    ends = (left, top, left + across, top + down)
+    shares = [min(max(end, 0.0), 1.0) for end in ends]
     if shares[0] >= shares[2] or shares[1] >= shares[3]:
         raise ImageError(f"the box {box} lies outside the picture")
-    x0, y0 = min(x0, picture.width - 1), min(y0, picture.height - 1)
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    _require_size(x1 - x0, y1 - y0)
-    return picture.crop((x0, y0, x1, y1))
+    x0, y0 = min(int(shares[0] * width), width - 1), min(int(shares[1] * height), height - 1)
+    x1, y1 = max(round(shares[2] * width), x0 + 1), max(round(shares[3] * height), y0 + 1)
+    require_size(x1 - x0, y1 - y0)
+    return x0, y0, x1, y1
 
 
 def _reason(error: Exception, path: str | Path) -> str:

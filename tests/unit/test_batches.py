@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fiftyone_isoclip.encoder import embed_images, load_clip, read_image
+from fiftyone_isoclip.encoder import PixelReader, embed_images, load_clip
 from fiftyone_isoclip.errors import IsoClipError
 from tests import small_models
 
@@ -39,8 +41,7 @@ def paths(tmp_path_factory):
 
 
 def one_by_one(clip, paths):
-    parts = [clip.image_embeddings(clip.preprocess(read_image(p))[None]) for p in paths]
-    return np.concatenate(parts)
+    return np.concatenate([clip.image_embeddings(clip.reader.read(p)[0][None]) for p in paths])
 
 
 def together(batches):
@@ -88,7 +89,7 @@ def test_f09_all_files_bad_is_an_empty_result(clip, tmp_path):
 def test_boxes_crop_each_path(clip, paths):
     boxes = [None, (0.1, 0.2, 0.5, 0.5), (2, 2, 1, 1)]
     rows, embeddings, failures = together(list(embed_images(clip, [paths[0]] * 3, boxes=boxes)))
-    crop = clip.preprocess(read_image(paths[0], boxes[1]))
+    (crop,) = clip.reader.read(paths[0], [boxes[1]])
     np.testing.assert_allclose(
         embeddings,
         np.concatenate([one_by_one(clip, paths[:1]), clip.image_embeddings(crop[None])]),
@@ -138,33 +139,70 @@ def test_f20_finished_batches_are_kept_when_memory_runs_out_for_good(clip, paths
     assert calls == [4, 4, 4, 2, 1]
 
 
+@dataclass(frozen=True)
+class WatchedReader(PixelReader):
+    """Tells of every file before it is read."""
+
+    tell: Callable[[object], None] = lambda path: None
+
+    def read(self, path, boxes=(None,)):
+        self.tell(path)
+        return super().read(path, boxes)
+
+
+def watch(clip, tell):
+    clip.reader = WatchedReader(clip.reader.fit, clip.reader.own, tell=tell)
+
+
+def test_an_image_with_several_boxes_is_decoded_once(clip, paths):
+    boxes = [(0.1 * part, 0.1, 0.5, 0.5) for part in range(5)]
+    files = [paths[0]] * 5 + [paths[1]] + [paths[2]] * 5
+    crops = [*boxes, None, *boxes]
+    decoded = []
+    watch(clip, decoded.append)
+    rows, embeddings, _ = together(list(embed_images(clip, files, boxes=crops, batch_size=6)))
+    assert sorted(decoded) == sorted({paths[0], paths[1], paths[2]})
+    assert rows.tolist() == list(range(11))
+    alone = [clip.reader.read(file, [box])[0] for file, box in zip(files, crops, strict=True)]
+    np.testing.assert_allclose(embeddings, clip.image_embeddings(torch.stack(alone)), atol=1e-5)
+
+
+def test_the_crops_of_one_image_do_not_all_wait_for_the_tower(clip, paths):
+    decoded = []
+    watch(clip, decoded.append)
+    files = [paths[0]] * 100
+    batches = embed_images(clip, files, boxes=[(0, 0, 0.5, 0.5)] * 100, batch_size=4, workers=1)
+    next(batches)
+    assert len(decoded) <= 1 + 2
+    batches.close()
+
+
 def test_decoding_runs_ahead_but_not_far(clip, paths):
-    preprocess, decoded = clip.preprocess, []
-    clip.preprocess = lambda image: decoded.append(1) or preprocess(image)
+    decoded = []
+    watch(clip, decoded.append)
     batches = embed_images(clip, paths, batch_size=3, workers=4)
     next(batches)
     assert len(decoded) <= 3 * (1 + 2)
     batches.close()
     assert len(decoded) <= 3 * (1 + 2)
-    assert not [t for t in threading.enumerate() if t.name.startswith("isoclip-decode")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("isoclip-")]
 
 
 def test_decoding_overlaps_the_forward_pass(clip, paths):
     """While the tower works on the first batch, pictures of the second are decoded."""
-    preprocess, tower, second = clip.preprocess, clip._images._encode, threading.Event()
-    decoded = []
+    tower, second, decoded = clip._images._encode, threading.Event(), []
 
-    def counting(image):
-        decoded.append(1)
+    def counting(path):
+        decoded.append(path)
         if len(decoded) > 4:
             second.set()
-        return preprocess(image)
 
     def waiting(inputs, normalize):
         assert second.wait(20), "nothing was decoded while the tower was busy"
         return tower(inputs, normalize=normalize)
 
-    clip.preprocess, clip._images._encode = counting, waiting
+    watch(clip, counting)
+    clip._images._encode = waiting
     assert len(next(embed_images(clip, paths, batch_size=4, workers=2)).rows) == 4
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fiftyone_isoclip.encoder import load_clip, read_image
+from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.files import (
     Listing,
@@ -45,7 +45,7 @@ def embedded(folder, clip):
 def test_each_vector_is_that_of_its_own_file(embedded, folder, clip):
     assert embedded.embedded_paths == folder.readable
     alone = [
-        clip.image_embeddings(torch.stack([clip.preprocess(read_image(path))]))[0]
+        clip.image_embeddings(torch.stack(clip.reader.read(path)))[0]
         for path in folder.readable
     ]
     np.testing.assert_allclose(embedded.embeddings, alone, atol=1e-5)
