@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy.typing as npt
 from bson import ObjectId
 
 from fiftyone_isoclip.dataset.checkpoints import clip_for
-from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of, need_origin
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, Origin, dataset_of, need_origin
 from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.dataset.vectors import read_vectors
+from fiftyone_isoclip.dataset.targets import list_changed
+from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors
 from fiftyone_isoclip.encoder import Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError, ImageError
 from fiftyone_isoclip.index import CosineIndex
@@ -25,6 +26,8 @@ from fiftyone_isoclip.projector import Band
 Float32s = npt.NDArray[np.float32]
 
 DEFAULT_COUNT = 25
+
+_CHANGED = "its file has changed since it was embedded; embed() it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ def find_similar(
     Images are compared in the IsoCLIP space, a text in that of plain CLIP: the directions that
     IsoCLIP drops carry the largest terms between text and image.
 
+    Every vector is compared, whatever the band; for many searches of many samples
+    `build_similarity` keeps an index. A sample whose file has changed since is not found.
+
     Args:
         samples: a dataset or view with embeddings; only its samples can be found.
         query: a sample id, several of them (their mean direction is searched for; they are not
@@ -85,9 +91,8 @@ def find_similar(
     dataset = dataset_of(samples)
     space = open_space(samples, field, band)
     vector, own_ids = _query_vector(dataset, space, query)
-    others = [row for row, id_ in enumerate(space.stored.ids) if id_ not in own_ids]
-    ids, similarities = _nearest(space.stored.ids, space.vectors, vector, k, others)
-    return SimilarReport(dataset, ids, similarities, space.stored.skipped)
+    index = CosineIndex(space.vectors)
+    return _report(dataset, space.origin, space.stored, index, vector, k, own_ids)
 
 
 def _find_by_text(samples: Any, text: str, k: int, field: str) -> SimilarReport:
@@ -101,23 +106,40 @@ def _find_by_text(samples: Any, text: str, k: int, field: str) -> SimilarReport:
     clip = clip_for(origin)
     stored = read_vectors(samples, field, origin.dim)
     vector = clip.text_embeddings([text])
-    ids, similarities = _nearest(stored.ids, stored.vectors, vector, k)
-    return SimilarReport(
-        dataset, ids, similarities, stored.skipped, tuple(clip.unknown_words([text]))
-    )
+    report = _report(dataset, origin, stored, CosineIndex(stored.vectors), vector, k)
+    return replace(report, unknown_words=tuple(clip.unknown_words([text])))
 
 
-def _nearest(
-    ids: Sequence[str],
-    vectors: Float32s,
+def _report(
+    dataset: fo.Dataset,
+    origin: Origin,
+    stored: FieldVectors,
+    index: CosineIndex,
     query: Float32s,
     k: int,
-    among: Sequence[int] | None = None,
-) -> tuple[list[str], list[float]]:
-    if not ids:
-        return [], []
-    found = CosineIndex(vectors).nearest(query, k, among=among)
-    return [ids[row] for row in found.rows[0]], found.similarities[0].tolist()
+    left_out: Set[str] = frozenset(),
+) -> SimilarReport:
+    """The samples nearest to a query (1, d), without some and without those that have changed."""
+    checked: set[str] = set()
+    changed: set[str] = set()
+    while True:
+        # Twice the changed ones: where all files are new, the rounds are few nevertheless.
+        found = index.nearest(query, k + len(left_out) + 2 * len(changed))
+        ids = [stored.ids[row] for row in found.rows[0]]
+        due = [id_ for id_ in ids if id_ not in left_out and id_ not in checked]
+        if not due:
+            break
+        # Only files that were found are looked at: looking at all takes longer than the search.
+        changed |= list_changed(dataset.select(due), stored.field, origin.fingerprint)
+        checked.update(due)
+    scores = found.similarities[0].tolist()
+    fit = [
+        (id_, score)
+        for id_, score in zip(ids, scores, strict=True)
+        if id_ not in left_out and id_ not in changed
+    ][:k]
+    skipped = stored.skipped | dict.fromkeys(changed, _CHANGED)
+    return SimilarReport(dataset, [id_ for id_, _ in fit], [score for _, score in fit], skipped)
 
 
 def _query_vector(dataset: fo.Dataset, space: Space, query: Any) -> tuple[Float32s, set[str]]:

@@ -106,6 +106,22 @@ def test_f10_deleted_and_new_samples_are_seen_at_once(dataset, fill, gallery, pi
     assert best not in report.ids
 
 
+def test_f10_a_sample_whose_file_has_changed_is_not_found(dataset, gallery, pictures, checkpoint):
+    before = find_similar(dataset, gallery[0], 11)
+    changed = before.ids[:3]
+    for id_ in changed:
+        recompress(str(pictures / "011.png"), dataset[id_].filepath)
+    report = find_similar(dataset, gallery[0], 5)
+    assert report.ids == before.ids[3:8]
+    assert report.similarities == before.similarities[3:8]
+    assert {id_: "changed" in why for id_, why in report.skipped.items()} == dict.fromkeys(
+        changed, True
+    )
+    assert not set(find_similar(dataset, text="a dog", k=12).ids) & set(changed)
+    embed(dataset, checkpoint, progress=False)
+    assert set(changed) <= set(find_similar(dataset, gallery[0], 11).ids)
+
+
 def test_f09_nothing_and_one(dataset, fill, pictures, checkpoint):
     embed(dataset, checkpoint, progress=False)
     assert find_similar(dataset, text="a dog").ids == []
