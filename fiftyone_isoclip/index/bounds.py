@@ -16,7 +16,7 @@ from fiftyone_isoclip.index.vectors import UNIT_ROUNDOFF, Float32s, Rows, row_bl
 Selection = slice | Rows
 
 _WORTH_THREADS = 20_000
-_WORTH_ROWS = 50_000
+_WORTH_ROWS = 100_000
 """From here on a search takes longer than importing torch."""
 
 

@@ -67,6 +67,11 @@ def divide(coordinates: Float32s, pivots: Float32s) -> Cells:
     for start in range(0, n, step):
         block = slice(start, start + step)
         owners[block] = np.argmax(coordinates[block] @ pivots.T, axis=1)
+    return sort_into_cells(coordinates, owners, pivots)
+
+
+def sort_into_cells(coordinates: Float32s, owners: Rows, pivots: Float32s) -> Cells:
+    """Sort rows by the cell that owns each: (n, q), (n,), (c, q) -> Cells."""
     order = np.argsort(owners, kind="stable")
     starts = np.searchsorted(owners[order], np.arange(len(pivots) + 1))
     return Cells(coordinates[order], order, starts, pivots)

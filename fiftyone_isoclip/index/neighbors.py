@@ -91,18 +91,19 @@ class CosineIndex:
             rows[block], similarities[block] = _best(asked[block], units, count)
         return Neighbors(rows if candidates is None else candidates[rows], similarities)
 
-    def pairs_above(self, similarity: float, *, progress: Progress | None = None) -> Pairs:
-        """Find every pair of rows with a cosine of at least `similarity`, without exception.
-
-        Args:
-            similarity: in (-1, 1]; 1 finds vectors equal up to float32 rounding.
-            progress: called with (rows done, rows in all); what it raises ends the search.
+    def pairs_above(
+        self,
+        similarity: float,
+        *,
+        recall: float | None = None,
+        progress: Progress | None = None,
+    ) -> Pairs:
+        """Find every pair of rows with a cosine of at least `similarity`; see `find_pairs`.
 
         Raises:
-            VectorError: if the similarity is outside (-1, 1], or would give more than
-                `PAIR_LIMIT` pairs; the message says how many and what to ask for instead.
+            VectorError: as `find_pairs`.
         """
-        return find_pairs(self._units, similarity, progress=progress)
+        return find_pairs(self._units, similarity, recall=recall, progress=progress)
 
     def _queries(self, queries: npt.ArrayLike) -> Float32s:
         asked = unit_rows(queries)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index.bounds import Bounds, Selection, choose_device, open_bounds
-from fiftyone_isoclip.index.cells import choose_pivots, divide, pivot_count, walk_cells
+from fiftyone_isoclip.index.bounds import BlasBounds, Bounds, Selection, choose_device, open_bounds
+from fiftyone_isoclip.index.cells import Cells, choose_pivots, divide, pivot_count, walk_cells
+from fiftyone_isoclip.index.probes import choose_probes, probe_cells, probed_cells, walk_probes
 from fiftyone_isoclip.index.screens import Screen, ScreenPlan, plan_screen
 from fiftyone_isoclip.index.threads import in_threads
 from fiftyone_isoclip.index.vectors import (
@@ -25,11 +27,16 @@ from fiftyone_isoclip.index.vectors import (
     unit_rows,
 )
 
+logger = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 
 PAIR_LIMIT = 20_000_000
 """Most pairs one search may return: 0.4 GB as a result, about 1.2 GB while it is made."""
+
+WORTH_PROBING = 20_000
+"""Rows up to which an exact search takes no longer than one in a few cells."""
 
 _SAMPLE = 1024
 _SCORED_AT_ONCE = 2**14
@@ -45,6 +52,8 @@ class Pairs:
         right: (p,) the larger row of each pair.
         similarity: (p,) their cosines, all at least `least`.
         least: the similarity that was searched for, in (-1, 1].
+        recall: share of all such pairs that was found, in [0, 1]: 1 of an exact search, else
+            measured on a sample; None where the sample had no pair.
     """
 
     n: int
@@ -52,6 +61,7 @@ class Pairs:
     right: Rows
     similarity: Float32s
     least: float
+    recall: float | None = 1.0
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -71,7 +81,12 @@ class Pairs:
             )
         kept = self.similarity >= np.float32(stricter)
         return Pairs(
-            self.n, self.left[kept], self.right[kept], self.similarity[kept], float(stricter)
+            self.n,
+            self.left[kept],
+            self.right[kept],
+            self.similarity[kept],
+            float(stricter),
+            self.recall,
         )
 
 
@@ -89,23 +104,35 @@ def check_similarity(similarity: float) -> None:
 
 
 def find_pairs(
-    vectors: npt.ArrayLike, similarity: float, *, progress: Progress | None = None
+    vectors: npt.ArrayLike,
+    similarity: float,
+    *,
+    recall: float | None = None,
+    progress: Progress | None = None,
 ) -> Pairs:
-    """Find every pair of rows with a cosine of at least `similarity`, without exception.
+    """Find every pair of rows with a cosine of at least `similarity`, or a stated share of them.
 
     float16 and float32 tables are read in blocks, so they may be mapped from disk; nothing of
-    their size is copied. Beside them the search takes about 300 bytes a row and 60 a pair.
+    their size is copied. `memory_needed` says what the search takes beside them.
 
     Args:
         vectors: (n, d), of any length.
         similarity: in (-1, 1]; 1 finds vectors equal up to float32 rounding.
+        recall: the share of pairs that suffices, in (0, 1), for tables of many millions: rows are
+            then compared in a few cells only. None finds every pair, without exception.
         progress: called with (rows done, rows in all); what it raises ends the search.
 
     Raises:
-        VectorError: if rows have no direction, the similarity is outside (-1, 1] or would give
-            more than `PAIR_LIMIT` pairs, or memory does not suffice; the message says what to do.
+        VectorError: if rows have no direction, the similarity or the recall is out of range, there
+            would be more than `PAIR_LIMIT` pairs, memory does not suffice, or the recall cannot be
+            reached; the message says what to do.
     """
     check_similarity(similarity)
+    if recall is not None and not 0.0 < recall < 1.0:
+        raise VectorError(
+            f"A recall is a share of the pairs above 0 and below 1; got {recall}. Leave it out to "
+            "find all of them."
+        )
     table = checked_table(vectors)
     if table.dtype not in (np.float16, np.float32):
         table = unit_rows(table)
@@ -114,6 +141,8 @@ def find_pairs(
     n, dim = table.shape
     require_memory(n, dim, plan)
     screen = plan.make(table)
+    if recall is not None and n >= WORTH_PROBING:
+        return probe_pairs(table, similarity, screen, recall, progress=progress)
     device = choose_device(n, is_prefix=screen.is_prefix)
     # A GPU multiplies so fast that nothing is gained by leaving products out.
     pivots = 1 if device == "cuda" else None
@@ -146,26 +175,68 @@ def search_pairs(
     Raises:
         VectorError: if the similarity gives more than `limit` pairs.
     """
-    least = similarity - screen.slack
     found = _Found(vectors, similarity, limit)
-    n = len(vectors)
-    if n < 2:
+    if len(vectors) < 2:
         return found.pairs()
+    least = similarity - screen.slack
     if pivots is None:
         pivots = pivot_count(screen.coordinates, least) if screen.is_prefix else 1
     cells = divide(screen.coordinates, choose_pivots(screen.coordinates, pivots))
     bounds = open_bounds(cells.coordinates, screen.slack, device)
+    _compare(cells, walk_cells(cells, least), bounds, found, progress)
+    return found.pairs()
+
+
+def probe_pairs(
+    vectors: Table,
+    similarity: float,
+    screen: Screen,
+    recall: float,
+    *,
+    limit: int = PAIR_LIMIT,
+    progress: Progress | None = None,
+) -> Pairs:
+    """Find a share of the pairs by comparing each row in a few cells: (n, d) -> Pairs.
+
+    Raises:
+        VectorError: if there are more than `limit` pairs, or the recall cannot be reached.
+    """
+    found = _Found(vectors, similarity, limit)
+    coordinates = screen.coordinates
+    pivots = choose_pivots(coordinates, probe_cells(len(vectors)))
+    probes = choose_probes(vectors, coordinates, screen.slack, pivots, similarity, recall)
+    logger.info(
+        "Each of %d vectors is compared in %d of %d cells; of %d pairs of a sample that finds %s.",
+        len(vectors),
+        probes.count,
+        len(pivots),
+        probes.known,
+        "an unknown share" if probes.recall is None else f"{probes.recall:.4f}",
+    )
+    cells, probed = probed_cells(coordinates, pivots, probes.count)
+    bounds = BlasBounds(cells.coordinates, screen.slack)
+    _compare(cells, walk_probes(cells, probed), bounds, found, progress)
+    return replace(found.pairs(), recall=probes.recall)
+
+
+def _compare(
+    cells: Cells,
+    walk: Iterable[tuple[slice, Selection]],
+    bounds: Bounds,
+    found: _Found,
+    progress: Progress | None,
+) -> None:
+    """Bound the pairs of each cell with itself and with the rows named beside it."""
 
     def candidates(mine: slice, others: Selection) -> tuple[int, list[tuple[Rows, Rows]]]:
         tiles = _tiles(mine, others, bounds.sides)
-        return mine.stop, [_named(cells.order, tile, bounds, similarity) for tile in tiles]
+        return mine.stop, [_named(cells.order, tile, bounds, found.similarity) for tile in tiles]
 
-    for done, parts in in_threads(candidates, walk_cells(cells, least), bounds.threads):
+    for done, parts in in_threads(candidates, walk, bounds.threads):
         for ends, matches in parts:
             found.add(ends, matches)
         if progress is not None:
-            progress(done, n)
-    return found.pairs()
+            progress(done, len(cells.order))
 
 
 def refuse_explosion(vectors: Table, similarity: float, limit: int = PAIR_LIMIT) -> None:
@@ -228,8 +299,10 @@ def _named(
     left, right = bounds.above(rows, columns, similarity - bounds.slack)
     left = left + rows.start if isinstance(rows, slice) else rows[left]
     right = right + columns.start
-    below = left < right
-    return order[left[below]], order[right[below]]
+    if isinstance(rows, slice):  # a cell with itself, or with rows before it
+        below = left < right
+        left, right = left[below], right[below]
+    return order[left], order[right]
 
 
 def _tiles(
@@ -285,6 +358,9 @@ class _Found:
             self._score()
         left, right, scores = (np.concatenate(side) for side in zip(*self.parts, strict=True))
         order = np.lexsort((right, left))
+        # Two rows that are compared in each other's cells were found twice.
+        again = (np.diff(left[order]) == 0) & (np.diff(right[order]) == 0)
+        order = order[np.concatenate([[True], ~again])] if len(order) else order
         return Pairs(
             len(self.vectors), left[order], right[order], scores[order], float(self.similarity)
         )

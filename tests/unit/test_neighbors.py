@@ -10,7 +10,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index import CosineIndex, find_pairs, pairs, screens
+from fiftyone_isoclip.index import CosineIndex, find_pairs, pairs, probes, screens
 from tests.strategies import clustered_rows, decaying_rows, unit_rows
 
 
@@ -226,3 +226,45 @@ def test_a_decaying_spectrum_is_screened_in_few_coordinates_and_misses_nothing(r
 def test_flat_pairs_are_screened_in_all_coordinates(rng):
     units = CosineIndex(unit_rows(rng, 5000, 64)).vectors
     assert screens.plan_screen(units, 0.1).m is None
+
+
+def with_copies(rng, n, dim, count):
+    rows = clustered_rows(rng, n, dim)
+    noise = rng.uniform(0, 0.2, size=(count, 1)) * rng.normal(size=(count, dim)) / np.sqrt(dim)
+    rows[-count:] = rows[:count] + noise
+    return rows
+
+
+def test_a_recall_below_one_finds_about_that_share_of_the_exact_pairs(rng, monkeypatch):
+    monkeypatch.setattr(pairs, "WORTH_PROBING", 3000)
+    rows = with_copies(rng, 6000, 24, 1500)
+    exact, most = find_pairs(rows, 0.985), find_pairs(rows, 0.985, recall=0.9)
+    everything = dict(zip(zip(exact.left, exact.right, strict=True), exact.similarity, strict=True))
+    found = dict(zip(zip(most.left, most.right, strict=True), most.similarity, strict=True))
+    assert found.items() <= everything.items()
+    assert exact.recall == 1.0
+    share = len(found) / len(everything)
+    # Both are of hundreds of pairs at least, so chance moves neither by more than a few hundredths.
+    assert len(everything) > 1000
+    assert share >= 0.87
+    assert most.recall == pytest.approx(share, abs=0.04)
+    assert most.at(0.99).recall == most.recall
+
+
+def test_a_recall_that_cells_cannot_reach_is_refused(rng, monkeypatch):
+    monkeypatch.setattr(pairs, "WORTH_PROBING", 3000)
+    monkeypatch.setattr(probes, "MOST_PROBES", 1)
+    with pytest.raises(VectorError, match=r"recall of 0\.999 .* ask for less, or search exactly"):
+        find_pairs(with_copies(rng, 6000, 24, 1500), 0.97, recall=0.999)
+
+
+def test_without_a_known_pair_no_recall_is_claimed(rng, monkeypatch):
+    monkeypatch.setattr(pairs, "WORTH_PROBING", 3000)
+    found = find_pairs(unit_rows(rng, 4000, 64), 0.99, recall=0.9)
+    assert (len(found), found.recall) == (0, None)
+
+
+@pytest.mark.parametrize("recall", [0, 1, 1.5, -1, np.nan])
+def test_a_recall_out_of_range_is_refused(rng, recall):
+    with pytest.raises(VectorError, match="above 0 and below 1"):
+        find_pairs(unit_rows(rng, 5, 3), 0.9, recall=recall)
