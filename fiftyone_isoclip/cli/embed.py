@@ -38,6 +38,16 @@ OutFile = Annotated[
     ),
 ]
 
+OnSamples = Annotated[
+    bool | None,
+    typer.Option(
+        "--on-samples/--in-files",
+        help="With dataset:NAME, keep the embeddings on the samples, or in files alone, which "
+        "keeps the database small; what is stored already is moved.",
+        show_default=False,
+    ),
+]
+
 
 def run_embed(
     path: ImagesPath,
@@ -45,6 +55,7 @@ def run_embed(
     model: ModelName = None,
     json: JsonFile = None,
     device: Device = "auto",
+    on_samples: OnSamples = None,
 ) -> None:
     """Compute the plain CLIP embeddings of images once, for every later command and band.
 
@@ -54,7 +65,10 @@ def run_embed(
     new or changed is computed), and in FILE.npz as well if --out names one.
     """
     if path.startswith(DATASET_PREFIX):
-        clip, embedded = _embed_dataset(load_dataset(path), load_model(model, device))
+        clip = load_model(model, device)
+        embedded = _embed_dataset(load_dataset(path), clip, on_samples)
+    elif on_samples is not None:
+        raise typer.BadParameter("--on-samples and --in-files are for PATH dataset:NAME")
     elif out is None:
         raise typer.BadParameter("--out FILE.npz is needed to store the embeddings")
     else:
@@ -67,29 +81,31 @@ def run_embed(
     require_images(path, embedded)
 
 
-def _embed_dataset(dataset: fo.Dataset, clip: Clip) -> tuple[Clip, FileEmbeddings]:
+def _embed_dataset(dataset: fo.Dataset, clip: Clip, on_samples: bool | None) -> FileEmbeddings:
     from fiftyone_isoclip.dataset import embed
 
     with on_stderr():
-        field = embed(dataset, clip).field
-    return clip, _stored(dataset, field, clip.dim)
+        field = embed(dataset, clip, on_samples=on_samples).field
+    return _stored(dataset, field, clip.dim)
 
 
 def _stored(dataset: fo.Dataset, field: str, dim: int) -> FileEmbeddings:
-    """What the samples hold, each real file once."""
-    paths, vectors, errors = dataset.values(["filepath", field, f"{field}_error"])
+    """What is stored for the samples, each real file once."""
+    from fiftyone_isoclip.dataset.vectors import read_vectors
+
+    ids, paths, errors = dataset.values(["id", "filepath", f"{field}_error"])
+    stored = read_vectors(dataset, field, dim)
     listing = Listing.of(paths)
-    held = {
-        path: (vector, error) for path, vector, error in zip(paths, vectors, errors, strict=True)
-    }
-    rows = [row for row, path in enumerate(listing.paths) if held[path][0] is not None]
-    failed = {path: str(held[path][1]) for path in listing.paths if held[path][0] is None}
+    row_of = {path: stored.row_of.get(id_) for id_, path in zip(ids, paths, strict=True)}
+    why = dict(zip(paths, errors, strict=True))
+    rows = [row for row, path in enumerate(listing.paths) if row_of[path] is not None]
+    held = [row for path in listing.paths if (row := row_of[path]) is not None]
+    failed = {path: str(why[path]) for path in listing.paths if row_of[path] is None}
     note_failures(failed, len(listing.paths))
-    table = [held[listing.paths[row]][0] for row in rows]
     return files.FileEmbeddings(
         listing.paths,
         np.array(rows, np.int64),
-        np.array(table, np.float32).reshape(len(rows), dim),
+        stored.vectors[held],
         failed,
         listing.aliases,
     )

@@ -20,6 +20,7 @@ from fiftyone_isoclip.dataset.sidestore import store_folder
 from fiftyone_isoclip.dataset.vectors import read_vectors
 from fiftyone_isoclip.errors import DatasetError
 from tests.pictures import draw, draw_many
+from tests.terminal import isoclip
 
 FIELD = "clip_embedding"
 DIM = 24
@@ -97,6 +98,21 @@ class TestInFilesAlone:
         assert quiet(filled, other_checkpoint, overwrite=True).computed == 12
         quiet(filled, other_checkpoint, field="truth", overwrite=True)
         np.testing.assert_array_equal(found(filled).vectors, filled.exists("truth").values("truth"))
+
+    def test_the_command_line_offers_it_and_writes_the_same_file(
+        self, filled, truth, checkpoint, tmp_path
+    ):
+        for option, count in (("--in-files", 0), ("--on-samples", 12)):
+            out = tmp_path / f"{option}.npz"
+            words = ["embed", f"dataset:{filled.name}", "--model", checkpoint, "--out", out, option]
+            assert isoclip(*words).exit_code == 0
+            filled.reload()
+            assert filled.count(FIELD) == count
+            with np.load(out) as written:
+                np.testing.assert_array_equal(written["embeddings"], truth)
+                assert written["failed_paths"].tolist() == [filled.last().filepath]
+        refused = isoclip("embed", tmp_path, "--out", out, "--in-files")
+        assert (refused.exit_code, "dataset:NAME" in refused.stderr) == (2, True)
 
     def test_a_clone_has_the_vectors_and_gets_files_of_its_own(self, filled, truth, checkpoint):
         quiet(filled, checkpoint, on_samples=False)

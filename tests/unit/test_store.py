@@ -352,6 +352,20 @@ class TestGrowing:
         with pytest.raises(VectorError, match="infinite"):
             append_store(folder, np.full((1, 2), 1e6, np.float32), "d", fingerprint="model")
 
+    def test_f11_writers_that_meet_lose_nothing(self, folder):
+        def add(start):
+            for n in range(start, start + 20):
+                append_store(folder, np.full((1, 2), n + 1.0), [str(n)], fingerprint="f")
+
+        writers = [threading.Thread(target=add, args=(start,)) for start in (0, 20, 40)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        stored = read_store(folder)
+        assert sorted(map(int, stored.names)) == list(range(60))
+        np.testing.assert_array_equal(stored.read()[:, 0], [int(name) + 1 for name in stored.names])
+
 
 class TestRemoving:
     def test_rows_are_marked_until_many_are_gone(self, folder):
