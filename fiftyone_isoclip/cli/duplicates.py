@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from fiftyone_isoclip import files
 from fiftyone_isoclip.cli.options import BandChoice, Device, ImagesPath, JsonFile, ModelName
-from fiftyone_isoclip.cli.screen import report, say, show_table
+from fiftyone_isoclip.cli.screen import progress_bar, report, say, show_table
 from fiftyone_isoclip.cli.sources import embed_source, require_images
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULES
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
@@ -37,6 +38,16 @@ Keep = Annotated[
     ),
 ]
 
+Recall = Annotated[
+    float | None,
+    typer.Option(
+        "--recall",
+        min=0,
+        max=1,
+        help="Share of the pairs that suffices, for many millions of images; every pair without.",
+    ),
+]
+
 
 def run_duplicates(
     path: ImagesPath,
@@ -44,6 +55,7 @@ def run_duplicates(
     similarity: Similarity = DEFAULT_SIMILARITY,
     band: BandChoice = None,
     keep: Keep = DEFAULT_KEEPER_RULE,
+    recall: Recall = None,
     json: JsonFile = None,
     device: Device = "auto",
 ) -> None:
@@ -55,9 +67,16 @@ def run_duplicates(
     """
     started = perf_counter()
     clip, embedded = embed_source(path, model, device, band)
-    found = files.find_file_duplicates(
-        embedded, clip, similarity=similarity, band=band, prefer=keep
-    )
+    with progress_bar("comparing", len(embedded.rows)) as advance:
+        found = files.find_file_duplicates(
+            embedded,
+            clip,
+            similarity=similarity,
+            band=band,
+            prefer=keep,
+            recall=recall,
+            comparing=_steps(advance),
+        )
 
     def show() -> None:
         rows = [
@@ -74,7 +93,22 @@ def run_duplicates(
             show_table(("keep", "duplicate", "kind", "similarity"), rows)
         groups = f"{len(found.groups)} group{'s' * (len(found.groups) != 1)}"
         say(f"{len(rows)} of {len(embedded.rows)} images are duplicates, in {groups}")
+        if recall is not None:
+            share = "an unknown share" if found.recall is None else f"{found.recall:.1%}"
+            say(f"{share} of all pairs was found, measured on a sample")
 
     seconds = round(perf_counter() - started, 3)
     report(found.to_json() | {"seconds": seconds}, json, show)
     require_images(path, embedded)
+
+
+def _steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Turn (done, in all) into steps of a bar."""
+    before = 0
+
+    def move(done: int, total: int) -> None:
+        nonlocal before
+        advance(done - before)
+        before = done
+
+    return move

@@ -35,8 +35,10 @@ from fiftyone_isoclip.index import (
     DEFAULT_SIMILARITY,
     CosineIndex,
     DuplicateGroup,
+    Pairs,
     group_duplicates,
 )
+from fiftyone_isoclip.index.pairs import Progress
 from fiftyone_isoclip.projector import Band
 
 _TAG = "tag:"
@@ -50,7 +52,9 @@ def find_duplicates(
     similarity: float = DEFAULT_SIMILARITY,
     band: Band | str | None = None,
     prefer: str = DEFAULT_KEEPER_RULE,
+    recall: float | None = None,
     key: str = DEFAULT_KEY,
+    progress: Progress | None = None,
 ) -> DuplicateReport:
     """Group the samples that show the same picture, choose which of each group to keep, and why.
 
@@ -66,11 +70,15 @@ def find_duplicates(
         band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
         prefer: which of a group stays: largest, sharpest, earliest, most_labels (counted over the
             dataset's label fields) or ``tag:NAME`` (samples with that tag first).
+        recall: None to find every pair; for many millions of images the share of the pairs that
+            suffices, in (0, 1), which is found faster. What was reached is in the report.
         key: the name of the result, ``[a-z][a-z0-9_]*``.
+        progress: called with (images compared, images in all); what it raises ends the search.
 
     Raises:
         DatasetError: there are no such embeddings, or the key's fields belong to something else.
-        VectorError: the similarity is outside (-1, 1], or would give too many pairs.
+        VectorError: the similarity is outside (-1, 1], or would give too many pairs; or memory
+            does not suffice.
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
@@ -81,11 +89,20 @@ def find_duplicates(
     ids = space.stored.ids
     paths = dict(zip(*samples.values(["id", "filepath"]), strict=True))
     search = _Search(ids, [paths[id_] for id_ in ids], _ranker(dataset, prefer))
-    groups = tuple(search.groups(space.vectors, similarity))
+
+    def find(index: CosineIndex) -> Pairs:
+        return index.pairs_above(similarity, recall=recall, progress=progress)
+
+    groups = tuple(search.groups(space.vectors, find))
     run = SavedRun(
         key=key,
         method=METHOD,
-        parameters={"field": field, "similarity": similarity, "prefer": prefer},
+        parameters={
+            "field": field,
+            "similarity": similarity,
+            "prefer": prefer,
+            "recall": recall,
+        },
         checkpoint=space.origin.checkpoint,
         fingerprint=space.origin.fingerprint,
         band=str(space.band),
@@ -94,7 +111,8 @@ def find_duplicates(
             "skipped": len(space.stored.skipped),
             "groups": len(groups),
             "duplicates": sum(c.kind != "alias" for group in groups for c in group.copies),
-        },
+        }
+        | ({} if search.recall is None else {"recall": search.recall}),
     )
     save_run(samples, run, group_columns(key, groups), lambda: groups_view(dataset, key))
     return report_of(dataset, run, groups, space.stored.skipped)
@@ -114,16 +132,20 @@ class _Search:
     places: dict[int, int] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     staying: set[Identity] = field(default_factory=set)
+    recall: float | None = 1.0
 
-    def groups(self, vectors: npt.NDArray[np.float32], similarity: float) -> list[SampleGroup]:
+    def groups(
+        self, vectors: npt.NDArray[np.float32], find: Callable[[CosineIndex], Pairs]
+    ) -> list[SampleGroup]:
         """Find the groups among vectors (n, k)."""
         if not self.ids:
             return []
         contents = Contents.of(self.paths)
         # One vector a content: no rounding can part a copy from its original, and a thousand
         # copies of one file are one row and not half a million pairs.
-        index = CosineIndex(vectors[contents.first_rows])
-        pairs = index.pairs_above(similarity)
+        index = CosineIndex(vectors[contents.first_rows], copy=False)
+        pairs = find(index)
+        self.recall = pairs.recall
         copied = [content for content, rows in enumerate(contents.rows) if len(rows) > 1]
         involved = sorted({*pairs.left.tolist(), *pairs.right.tolist(), *copied})
         self._rank_rows([row for content in involved for row in contents.rows[content]])

@@ -51,7 +51,8 @@ class DuplicateReport:
     """The groups that a search for duplicates found; nothing was deleted.
 
     ``skipped`` maps the samples that could not be compared to the reason; after loading a saved
-    run it is empty and ``n_skipped`` alone is known.
+    run it is empty and ``n_skipped`` alone is known. ``recall`` is the share of all pairs that was
+    found: 1 unless a smaller one was asked for, then measured, or None if it could not be.
     """
 
     dataset: fo.Dataset = field(repr=False)
@@ -61,6 +62,7 @@ class DuplicateReport:
     band: str
     n_compared: int
     n_skipped: int
+    recall: float | None = 1.0
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -179,6 +181,7 @@ def report_of(
         band=run.band,
         n_compared=int(run.counts["compared"]),
         n_skipped=int(run.counts["skipped"]),
+        recall=run.counts.get("recall", 1.0 if run.parameters.get("recall") is None else None),
         skipped=skipped or {},
     )
 

@@ -17,8 +17,10 @@ from fiftyone_isoclip.index import (
     DEFAULT_SIMILARITY,
     CosineIndex,
     DuplicateGroup,
+    Pairs,
     group_duplicates,
 )
+from fiftyone_isoclip.index.pairs import Progress as PairProgress
 from fiftyone_isoclip.projector import Band
 
 
@@ -43,7 +45,11 @@ class FileGroup:
 
 @dataclass(frozen=True, slots=True)
 class FileDuplicates:
-    """What was looked at (``images`` files, the failed ones included) and the groups found."""
+    """What was looked at (``images`` files, the failed ones included) and the groups found.
+
+    ``recall`` is the share of all pairs that was found: 1 unless a smaller one was asked for, then
+    measured, or None if it could not be.
+    """
 
     images: int
     failed: dict[str, str]
@@ -52,6 +58,7 @@ class FileDuplicates:
     model: str
     band: str
     similarity: float
+    recall: float | None
     device: str
 
     def to_json(self) -> dict[str, Any]:
@@ -66,12 +73,15 @@ def find_file_duplicates(
     similarity: float = DEFAULT_SIMILARITY,
     band: Band | None = None,
     prefer: str = DEFAULT_KEEPER_RULE,
+    recall: float | None = None,
     progress: Progress | None = None,
+    comparing: PairProgress | None = None,
 ) -> FileDuplicates:
     """Group files that show the same picture by IsoCLIP similarity, and copies by their bytes.
 
     ``band`` is the checkpoint's own by default; ``Band(0, 0)`` is plain CLIP. ``prefer`` is one of
-    ``FILE_KEEPER_RULES``. Byte-identical files always share a group.
+    ``FILE_KEEPER_RULES``. Byte-identical files always share a group. ``recall`` is the share of the
+    pairs that suffices, None for all. ``progress`` follows the embedding, ``comparing`` the search.
 
     Raises:
         IsoClipError: the similarity, the band or the rule is not a possible one.
@@ -85,11 +95,13 @@ def find_file_duplicates(
     embedded = embed_files(files, clip, progress=progress)
     paths = embedded.embedded_paths
     groups: list[FileGroup] = []
+    reached: float | None = 1.0
     if paths:
         contents = Contents.of(paths)
         # One vector a content: no rounding can part a copy from its original.
-        index = CosineIndex(embedding_map(embedded.embeddings[contents.first_rows]))
-        groups = _group(paths, contents, index, similarity, prefer)
+        index = CosineIndex(embedding_map(embedded.embeddings[contents.first_rows]), copy=False)
+        pairs = index.pairs_above(similarity, recall=recall, progress=comparing)
+        groups, reached = _group(paths, contents, index, pairs, prefer), pairs.recall
     return FileDuplicates(
         images=len(embedded.paths),
         failed=embedded.failed,
@@ -98,14 +110,14 @@ def find_file_duplicates(
         model=clip.checkpoint.name,
         band=str(band),
         similarity=similarity,
+        recall=reached,
         device=clip.device,
     )
 
 
 def _group(
-    paths: list[str], contents: Contents, index: CosineIndex, similarity: float, rule: str
+    paths: list[str], contents: Contents, index: CosineIndex, pairs: Pairs, rule: str
 ) -> list[FileGroup]:
-    pairs = index.pairs_above(similarity)
     copied = [content for content, rows in enumerate(contents.rows) if len(rows) > 1]
     involved = sorted({*pairs.left.tolist(), *pairs.right.tolist(), *copied})
     ranked = _Ranked.by(

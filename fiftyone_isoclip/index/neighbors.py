@@ -39,13 +39,17 @@ class CosineIndex:
     A similarity never depends on what else is in the index: nothing is centred or quantised.
     """
 
-    def __init__(self, vectors: npt.ArrayLike) -> None:
-        """Copy the vectors to float32 rows of length 1.
+    def __init__(self, vectors: npt.ArrayLike, *, copy: bool = True) -> None:
+        """Bring the vectors to float32 rows of length 1.
+
+        Args:
+            vectors: (n, d), of any length.
+            copy: False lets the index take over a writable float32 array, which it overwrites.
 
         Raises:
             VectorError: if a row is zero or not finite; the message names the rows.
         """
-        self._units = unit_rows(vectors)
+        self._units = unit_rows(vectors, in_place=not copy)
         self._units.flags.writeable = False
 
     @property

@@ -23,18 +23,20 @@ _NAMED_ROWS = 8
 _BLOCK_NUMBERS = 2**16
 
 
-def unit_rows(vectors: npt.ArrayLike) -> Float32s:
-    """Copy vectors to float32 rows of length 1: (n, d) -> (n, d).
+def unit_rows(vectors: npt.ArrayLike, *, in_place: bool = False) -> Float32s:
+    """Bring vectors to float32 rows of length 1: (n, d) -> (n, d).
 
     Rows are scaled in float64, so that neither float16 nor very large or very small numbers lose
-    their direction. An input without rows gives (0, d).
+    their direction. An input without rows gives (0, d). ``in_place`` overwrites the input where it
+    is a writable float32 array, and spares a copy.
 
     Raises:
         VectorError: if the input is not a table of numbers, or a row has no direction (NaN,
             infinite, or all zero); the message names the rows.
     """
     table = checked_table(vectors)
-    units = np.empty(table.shape, dtype=np.float32)
+    fits = table.dtype == np.float32 and table.flags.writeable and table.flags.c_contiguous
+    units = table if in_place and fits else np.empty(table.shape, dtype=np.float32)
     for block in row_blocks(*table.shape):
         units[block] = unit_block(table, block)
     return units

@@ -268,3 +268,15 @@ def test_without_a_known_pair_no_recall_is_claimed(rng, monkeypatch):
 def test_a_recall_out_of_range_is_refused(rng, recall):
     with pytest.raises(VectorError, match="above 0 and below 1"):
         find_pairs(unit_rows(rng, 5, 3), 0.9, recall=recall)
+
+
+def test_an_index_may_take_over_an_array_and_otherwise_leaves_it_alone(rng):
+    rows = 7 * rng.normal(size=(50, 8)).astype(np.float32)
+    before = rows.copy()
+    copied = CosineIndex(rows)
+    np.testing.assert_array_equal(rows, before)
+    taken = CosineIndex(rows, copy=False)
+    np.testing.assert_array_equal(taken.vectors, copied.vectors)
+    assert np.shares_memory(taken.vectors, rows)
+    before.flags.writeable = False
+    assert not np.shares_memory(CosineIndex(before, copy=False).vectors, before)
