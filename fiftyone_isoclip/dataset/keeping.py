@@ -40,7 +40,8 @@ class Keeping:
         """Keep them where they are (None), on the samples or in files.
 
         Raises:
-            DatasetError: they are of boxes, or only a part of the field would be moved.
+            DatasetError: they are of boxes, only a part of the field would be moved, or a brain
+                run reads them from the samples.
         """
         dataset = dataset_of(samples)
         if fields.labels is not None:
@@ -53,6 +54,8 @@ class Keeping:
         origin = read_origin(dataset, fields.embedding)
         was = origin is not None and origin.folder is not None
         wanted = was if on_samples is None else not on_samples
+        if wanted and not was:
+            _check_unused(dataset, fields.embedding)
         if not was and not (origin and dataset.count(fields.embedding)):
             return cls(dataset, fields, wanted, wanted)
         if was != wanted and len(samples) < len(dataset):
@@ -118,3 +121,13 @@ class Keeping:
             move_to_files(self.dataset, field)
         else:
             refresh_copy(self.dataset, field, anew)
+
+
+def _check_unused(dataset: fo.Dataset, field: str) -> None:
+    """Refuse to take vectors away from an index that reads them from the samples."""
+    for key in dataset.list_brain_runs():
+        if getattr(dataset.get_brain_info(key).config, "embeddings_field", None) == field:
+            raise DatasetError(
+                f"brain run {key!r} reads its vectors from field {field!r}, which were to be kept "
+                f"in files alone; keep them on the samples, or delete that run first"
+            )

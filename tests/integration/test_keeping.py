@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fiftyone_isoclip.dataset import embed, find_duplicates, find_similar, upgrade
+from fiftyone_isoclip.dataset import build_similarity, embed, find_duplicates, find_similar, upgrade
 from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.sidestore import store_folder
 from fiftyone_isoclip.dataset.vectors import read_vectors
@@ -134,6 +134,16 @@ class TestInFilesAlone:
             found(filled, "renamed")
         filled.rename_sample_field(f"{FIELD}_source", "renamed_source")
         np.testing.assert_array_equal(found(filled, "renamed").vectors, truth)
+
+    def test_an_index_keeps_the_vectors_that_it_reads(self, filled, checkpoint):
+        quiet(filled, checkpoint)
+        build_similarity(filled, checkpoint, brain_key="reads_them", field=FIELD)
+        with pytest.raises(DatasetError, match="brain run 'reads_them' reads its vectors"):
+            quiet(filled, checkpoint, on_samples=False)
+        assert filled.count(FIELD) == 12
+        filled.delete_brain_run("reads_them")
+        quiet(filled, checkpoint, on_samples=False)
+        assert filled.count(FIELD) == 0
 
     def test_boxes_are_kept_on_their_labels(self, filled, checkpoint):
         import fiftyone as fo

@@ -61,6 +61,7 @@ def test_embedding_leaves_a_copy_that_is_read_instead_of_the_database(
     assert database_reads == [2]  # the two rows that are compared
     assert_reads_the_database(embedded.skip(3).limit(5))
     assert_reads_the_database(embedded.sort_by("filepath", reverse=True))
+    assert_reads_the_database(embedded.exists(FIELD).sort_by("filepath", reverse=True))
 
 
 def test_a_failed_sample_keeps_its_reason(embedded):
