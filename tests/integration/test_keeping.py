@@ -60,6 +60,8 @@ class TestInFilesAlone:
         assert found(filled).ids == filled.exists("truth").values("id")
         assert "could not be embedded" in found(filled).skipped[filled.last().id]
         np.testing.assert_array_equal(found(filled.skip(3).limit(5)).vectors, truth[3:8])
+        backwards = filled.exists("truth").sort_by("filepath", reverse=True)
+        np.testing.assert_array_equal(found(backwards).vectors, backwards.values("truth"))
 
     def test_the_verbs_give_the_same(self, filled, truth, checkpoint):
         quiet(filled, checkpoint, on_samples=False)
@@ -235,6 +237,21 @@ class TestLost:
             found(filled)
         assert quiet(filled, checkpoint).computed == 12
         np.testing.assert_array_equal(found(filled).vectors, truth)
+
+    def test_f13_files_from_before_are_said_and_only_what_they_lack_is_computed(
+        self, filled, truth, fill, pictures, checkpoint, tmp_path
+    ):
+        quiet(filled, checkpoint, on_samples=False)
+        folder = store_folder(filled, FIELD)
+        shutil.copytree(folder, tmp_path / "backup")
+        fill(draw_many(pictures / "more", 2, first_seed=100))
+        quiet(filled, checkpoint)
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "backup", folder)
+        with pytest.raises(DatasetError, match=r"14 of .* asked for and .* holds 12 of"):
+            found(filled)
+        assert quiet(filled, checkpoint).computed == 2
+        assert len(found(filled).ids) == 14
 
     def test_lost_files_keep_nobody_from_bringing_the_vectors_back(self, filled, truth, checkpoint):
         quiet(filled, checkpoint, on_samples=False)
