@@ -10,12 +10,10 @@ from typing import Protocol
 import numpy as np
 
 from fiftyone_isoclip.hardware import cuda_is_there, processor_has_bf16
-from fiftyone_isoclip.index.threads import blas_threads
 from fiftyone_isoclip.index.vectors import UNIT_ROUNDOFF, Float32s, Rows, row_blocks
 
 Selection = slice | Rows
 
-_WORTH_THREADS = 20_000
 _WORTH_ROWS = 100_000
 """From here on a search takes longer than importing torch."""
 
@@ -26,12 +24,10 @@ class Bounds(Protocol):
     Attributes:
         slack: how far a bound may lie under the cosine it stands for.
         sides: rows and columns of a product that suits the device.
-        threads: how many may ask at a time.
     """
 
     slack: float
     sides: tuple[int, int]
-    threads: int
 
     def above(self, rows: Selection, columns: slice, least: float) -> tuple[Rows, Rows]:
         """Find the entries of one product that are at least `least`, as places in its sides."""
@@ -45,7 +41,6 @@ class BlasBounds:
     def __init__(self, coordinates: Float32s, slack: float) -> None:
         self._coordinates = coordinates
         self.slack = slack
-        self.threads = blas_threads() if len(coordinates) >= _WORTH_THREADS else 1
         self._local = threading.local()
 
     def above(self, rows: Selection, columns: slice, least: float) -> tuple[Rows, Rows]:
@@ -72,8 +67,6 @@ class TorchBounds:
 
     and the sum itself, accumulated in float32, is rounded once more to half precision.
     """
-
-    threads = 1
 
     def __init__(self, coordinates: Float32s, slack: float, device: str) -> None:
         import torch
@@ -125,8 +118,8 @@ def half_slack(longest: float, eps: float) -> float:
     return 2 * longest * length + longest**2 + largest * eps / 2
 
 
-def choose_device(n: int, *, is_prefix: bool) -> str | None:
-    """Name the torch device whose half-precision products pay for n rows; None for the BLAS.
+def choose_device(n: int) -> str | None:
+    """Name the torch device whose half-precision products may pay for n rows; None for the BLAS.
 
     On a processor they pay for the plain screen alone: half precision costs some .005 of
     similarity, and with it a prefix lets too many candidates through; and torch prepares itself
@@ -136,7 +129,7 @@ def choose_device(n: int, *, is_prefix: bool) -> str | None:
         return None
     if cuda_is_there():
         return "cuda"
-    return "cpu" if processor_has_bf16() and not is_prefix else None
+    return "cpu" if processor_has_bf16() else None
 
 
 def open_bounds(coordinates: Float32s, slack: float, device: str | None) -> Bounds:

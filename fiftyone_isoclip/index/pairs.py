@@ -15,7 +15,7 @@ from fiftyone_isoclip.index.bounds import BlasBounds, Bounds, Selection, choose_
 from fiftyone_isoclip.index.cells import Cells, choose_pivots, divide, pivot_count, walk_cells
 from fiftyone_isoclip.index.probes import choose_probes, probe_cells, probed_cells, walk_probes
 from fiftyone_isoclip.index.screens import Screen, ScreenPlan, plan_screen
-from fiftyone_isoclip.index.threads import in_threads
+from fiftyone_isoclip.index.threads import in_threads, one_blas_thread
 from fiftyone_isoclip.index.vectors import (
     NO_ROWS,
     Float32s,
@@ -136,17 +136,33 @@ def find_pairs(
     table = checked_table(vectors)
     if table.dtype not in (np.float16, np.float32):
         table = unit_rows(table)
-    refuse_explosion(table, similarity)
-    plan = plan_screen(table, similarity)
-    n, dim = table.shape
+    with one_blas_thread() as threads:
+        return _find(table, similarity, recall, threads, progress)
+
+
+def _find(
+    vectors: Table, similarity: float, recall: float | None, threads: int, progress: Progress | None
+) -> Pairs:
+    refuse_explosion(vectors, similarity)
+    n, dim = vectors.shape
+    device = choose_device(n)
+    plan = plan_screen(vectors, similarity, on_gpu=device == "cuda")
     require_memory(n, dim, plan)
-    screen = plan.make(table)
+    screen = plan.make(vectors)
     if recall is not None and n >= WORTH_PROBING:
-        return probe_pairs(table, similarity, screen, recall, progress=progress)
-    device = choose_device(n, is_prefix=screen.is_prefix)
-    # A GPU multiplies so fast that nothing is gained by leaving products out.
-    pivots = 1 if device == "cuda" else None
-    return search_pairs(table, similarity, screen, device=device, pivots=pivots, progress=progress)
+        return probe_pairs(vectors, similarity, screen, recall, threads=threads, progress=progress)
+    if device == "cpu" and screen.is_prefix:
+        device = None
+    return search_pairs(
+        vectors,
+        similarity,
+        screen,
+        device=device,
+        # A GPU multiplies so fast that nothing is gained by leaving products out.
+        pivots=1 if device == "cuda" else None,
+        threads=threads if device is None else 1,
+        progress=progress,
+    )
 
 
 def search_pairs(
@@ -157,6 +173,7 @@ def search_pairs(
     limit: int = PAIR_LIMIT,
     device: str | None = None,
     pivots: int | None = None,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> Pairs:
     """Find every pair of rows with a cosine of at least `similarity`: (n, d) -> Pairs.
@@ -170,6 +187,7 @@ def search_pairs(
         limit: most pairs to return.
         device: the torch device for half-precision products; None for float32 by the BLAS.
         pivots: cells to divide the rows into; as many as pay if None.
+        threads: how many compare cells at a time.
         progress: called with (rows done, rows in all).
 
     Raises:
@@ -183,7 +201,7 @@ def search_pairs(
         pivots = pivot_count(screen.coordinates, least) if screen.is_prefix else 1
     cells = divide(screen.coordinates, choose_pivots(screen.coordinates, pivots))
     bounds = open_bounds(cells.coordinates, screen.slack, device)
-    _compare(cells, walk_cells(cells, least), bounds, found, progress)
+    _compare(cells, walk_cells(cells, least), bounds, found, threads, progress)
     return found.pairs()
 
 
@@ -194,6 +212,7 @@ def probe_pairs(
     recall: float,
     *,
     limit: int = PAIR_LIMIT,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> Pairs:
     """Find a share of the pairs by comparing each row in a few cells: (n, d) -> Pairs.
@@ -215,7 +234,7 @@ def probe_pairs(
     )
     cells, probed = probed_cells(coordinates, pivots, probes.count)
     bounds = BlasBounds(cells.coordinates, screen.slack)
-    _compare(cells, walk_probes(cells, probed), bounds, found, progress)
+    _compare(cells, walk_probes(cells, probed), bounds, found, threads, progress)
     return replace(found.pairs(), recall=probes.recall)
 
 
@@ -224,6 +243,7 @@ def _compare(
     walk: Iterable[tuple[slice, Selection]],
     bounds: Bounds,
     found: _Found,
+    threads: int,
     progress: Progress | None,
 ) -> None:
     """Bound the pairs of each cell with itself and with the rows named beside it."""
@@ -232,7 +252,7 @@ def _compare(
         tiles = _tiles(mine, others, bounds.sides)
         return mine.stop, [_named(cells.order, tile, bounds, found.similarity) for tile in tiles]
 
-    for done, parts in in_threads(candidates, walk, bounds.threads):
+    for done, parts in in_threads(candidates, walk, threads):
         for ends, matches in parts:
             found.add(ends, matches)
         if progress is not None:

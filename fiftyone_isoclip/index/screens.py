@@ -31,10 +31,11 @@ _SAMPLE = 2048
 _WORTH_ROWS = 4096
 _LENGTHS = (15, 31, 63, 127, 255)
 _OVERHEAD = 10.0
+_GPU_OVERHEAD = 200.0
 _RESCORE = 500.0
 """Costs beside that of one multiplication: of bounding a pair at all, and of scoring a candidate
 exactly, the latter per dim. Measured, the candidates' times three or four: cells leave most pairs
-out, and hardly a candidate."""
+out, and hardly a candidate. A GPU takes longer to write and read a product than to make it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,7 +94,7 @@ class ScreenPlan:
         return prefix_screen(vectors, self.rotation, self.m)
 
 
-def plan_screen(vectors: Table, similarity: float) -> ScreenPlan:
+def plan_screen(vectors: Table, similarity: float, *, on_gpu: bool = False) -> ScreenPlan:
     """Pick the cheaper of the plain screen and prefix screens, judged on a sample of rows.
 
     The cost of a screen is that of bounding every pair plus that of scoring its candidates.
@@ -108,12 +109,13 @@ def plan_screen(vectors: Table, similarity: float) -> ScreenPlan:
         unit_rows(vectors[np.sort(half)]).astype(np.float64) for half in np.split(rows, 2)
     )
     rotation = principal_rotation(fitted)
+    overhead = _GPU_OVERHEAD if on_gpu else _OVERHEAD
     share = _candidate_share(sample, similarity)
-    costs: dict[int | None, float] = {None: _OVERHEAD + dim + _RESCORE * dim * share}
+    costs: dict[int | None, float] = {None: overhead + dim + _RESCORE * dim * share}
     for m in _LENGTHS:
         if m < dim // 2:
             share = _candidate_share(_prefix(sample, rotation[:, :m]), similarity)
-            costs[m] = _OVERHEAD + m + 1 + _RESCORE * dim * share
+            costs[m] = overhead + m + 1 + _RESCORE * dim * share
     return ScreenPlan(min(costs, key=costs.__getitem__), rotation)
 
 

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
 
 _AHEAD = 4
 
 
-def blas_threads() -> int:
-    """Count the threads that NumPy's BLAS is allowed: the cores, unless the user said fewer."""
-    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return max(pools, default=1)
+@contextmanager
+def one_blas_thread() -> Iterator[int]:
+    """Keep NumPy's BLAS to one thread a call; the body is given how many it had.
+
+    That is the number of cores, unless the user said fewer. Small products and decompositions
+    take longer shared among threads than alone, on a busy machine a hundred times longer.
+    """
+    controller = ThreadpoolController()
+    threads = [pool["num_threads"] for pool in controller.info() if pool["user_api"] == "blas"]
+    with controller.limit(limits=1, user_api="blas"):
+        yield max(threads, default=1)
 
 
 def in_threads(
@@ -25,16 +33,14 @@ def in_threads(
 ) -> Iterator[Result]:
     """Do work on each item, a few ahead, and hand the results out in the order of the items.
 
-    With more than one thread the BLAS is kept to one of its own a call: products of cells are too
-    small to be shared, and what surrounds them is not shared at all. An error, or leaving off,
-    waits for the work that has begun.
+    An error, or leaving off, waits for the work that has begun.
     """
     if threads <= 1:
         for item in items:
             yield work(*item)
         return
     waiting: deque[Future[Result]] = deque()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, *item))

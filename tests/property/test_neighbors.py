@@ -70,11 +70,9 @@ def test_no_screen_no_block_and_no_cells_change_a_pair(table, similarity, side, 
     pivots = min(pivots, len(units))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounds.BlasBounds, "sides", (side, 3))
-        patch.setattr(bounds, "_WORTH_THREADS", 20)
-        patch.setattr(bounds, "blas_threads", lambda: 2)
         patch.setattr(rows_of_vectors, "_BLOCK_NUMBERS", side)
         patch.setattr(cells, "_SCORES_AT_ONCE", 64)
-        found = pairs.search_pairs(units, similarity, screen, pivots=pivots)
+        found = pairs.search_pairs(units, similarity, screen, pivots=pivots, threads=2)
     assert same(found, expected)
 
 
