@@ -1,12 +1,12 @@
 """How long does it take to find every near-duplicate pair, against tuned faiss and plain numpy?
 
-    python benchmarks/near_duplicates.py
+    python benchmarks/near_duplicates.py [--full]
 
-20,000 vectors of 256 dims with planted near-duplicates, at similarity .97, one thread. Once with a
-common mean and a spectrum that decays as CLIP's does, once without structure. Each contender is a
-process of its own (faiss's BLAS is chosen when it is loaded); they take turns, and the ratios are
-medians over the turns. CPU seconds, so that a busy machine does not decide. faiss is measured as
-installed and with the fastest of several settings. Writes benchmarks/results/near_duplicates.json.
+Vectors of 262 dims with planted near-copies, at similarity .97, one thread: 20,000 and 50,000 like
+CLIP's, and without structure (20,000 alone in the quick version). Each contender is a process of
+its own, for faiss's BLAS is chosen when it is loaded; they take turns, and the ratios are medians
+over the turns. CPU seconds, so that a busy machine does not decide. faiss is measured as installed
+and with the fastest of several settings.
 """
 
 from __future__ import annotations
@@ -14,43 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from harness import Record, clip_like, flat, ratio
 
-RESULTS = Path(__file__).parent / "results" / "near_duplicates.json"
-N, DIM, PLANTED, SIMILARITY = 20_000, 256, 500, 0.97
+DIM, SIMILARITY = 262, 0.97
+MADE = {"clip-like": clip_like, "full rank": flat}
 CORE_TYPES = ("", "Haswell", "SkylakeX", "Zen")
 QUERY_BLOCKS = (4096, 512)
 ROUNDING = 1e-6
 
 Table = npt.NDArray[np.float32]
 Found = npt.NDArray[np.int64]
-
-
-def made_vectors(kind: str, n: int = N) -> Table:
-    """Draw vectors with near-duplicates: "clip-like" or "flat" -> (n, 256)."""
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(n, DIM))
-    if kind == "clip-like":
-        rows /= np.sqrt(np.arange(1, DIM + 1))
-        # As long as the rest on average, which gives the mean cosine of .5 of CLIP's image cone.
-        rows[:, 0] += np.sqrt((1 / np.arange(1, DIM + 1)).sum())
-        rows = rows @ np.linalg.qr(rng.normal(size=(DIM, DIM)))[0]
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    noise = rng.normal(size=(PLANTED, DIM)) / np.sqrt(DIM)
-    rows[-PLANTED:] = rows[:PLANTED] + rng.uniform(0, 0.3, size=(PLANTED, 1)) * noise
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return rng.permutation(rows).astype(np.float32)
 
 
 def with_isoclip(rows: Table, block: int) -> Found:
@@ -66,7 +49,7 @@ def with_faiss(rows: Table, block: int) -> Found:
     import faiss
 
     faiss.cvar.distance_compute_blas_query_bs = block
-    index = faiss.IndexFlatIP(DIM)
+    index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)
     limits, _, right = index.range_search(rows, SIMILARITY)
     left = np.repeat(np.arange(len(rows)), (limits[1:] - limits[:-1]).astype(np.int64))
@@ -124,10 +107,10 @@ class Worker:
         self.process.communicate()
 
 
-def tuned_faiss(folder: Path) -> dict[str, Any]:
-    """Find faiss's fastest setting on a quarter of the vectors."""
+def tuned_faiss(folder: Path, n: int) -> dict[str, Any]:
+    """Find faiss's fastest setting on a few vectors."""
     path = folder / "tuning.npy"
-    np.save(path, made_vectors("clip-like", N // 4))
+    np.save(path, clip_like(n, DIM))
     times = {}
     for core_type in CORE_TYPES:
         for block in QUERY_BLOCKS:
@@ -138,10 +121,10 @@ def tuned_faiss(folder: Path) -> dict[str, Any]:
     return {"core_type": core_type, "block": block}
 
 
-def compare(kind: str, folder: Path, tuned: dict[str, Any], turns: int) -> dict[str, Any]:
+def compare(kind: str, n: int, folder: Path, tuned: dict[str, Any], turns: int) -> dict[str, Any]:
     """Let all contenders search one kind of vectors in turns."""
-    rows = made_vectors(kind)
-    path = folder / f"{kind}.npy"
+    rows = MADE[kind](n, DIM)
+    path = folder / "vectors.npy"
     np.save(path, rows)
     workers = {
         "isoclip": Worker("isoclip", path),
@@ -157,14 +140,13 @@ def compare(kind: str, folder: Path, tuned: dict[str, Any], turns: int) -> dict[
             seconds[name].append(cpu)
     for worker in workers.values():
         worker.stop()
-    ours = seconds["isoclip"]
     return {
         "pairs": len(found["isoclip"]),
         "pairs_missed": missed(rows, found),
         "faiss_tuned_setting": workers["faiss_tuned"].setting,
         "cpu_seconds": {name: round(median(times), 3) for name, times in seconds.items()},
         "times_faster_than": {
-            name: round(median(t / o for t, o in zip(times, ours, strict=True)), 2)
+            name: ratio(times, seconds["isoclip"])
             for name, times in seconds.items()
             if name != "isoclip"
         },
@@ -178,44 +160,47 @@ def missed(rows: Table, found: dict[str, set[tuple[int, int]]]) -> int:
     return sum(bool(cosine >= SIMILARITY + ROUNDING) for cosine in cosines)
 
 
-def machine() -> dict[str, Any]:
-    """Name the processor, what else it was doing, and the versions of what was measured."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-    packages = ("faiss-cpu", "fiftyone-isoclip", "numpy")
-    return {
-        "processor": names[0].split(": ")[1] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }
-
-
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--full", action="store_true", help="the sizes and turns that are kept")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.work:
         name, path, block = asked.work
         work(name, path, int(block))
         return
+    sizes, turns = ((20_000, 50_000), 5) if asked.full else ((20_000,), 3)
+    record = Record(
+        "near_duplicates",
+        question="CPU seconds to find all pairs at or above a similarity, one thread",
+        packages=("faiss-cpu", "numpy"),
+    )
+    record.setup(sizes=sizes, dim=DIM, similarity=SIMILARITY, turns=turns)
     with tempfile.TemporaryDirectory() as folder:
-        tuned = tuned_faiss(Path(folder))
-        results = {
-            kind: compare(kind, Path(folder), tuned, asked.turns) for kind in ("clip-like", "flat")
-        }
-    record = {
-        "question": "CPU seconds to find all pairs at or above a similarity, one thread",
-        "setup": {"n": N, "dim": DIM, "similarity": SIMILARITY, "turns": asked.turns},
-        "machine": machine(),
-        "results": results,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+        tuned = tuned_faiss(Path(folder), 5_000)
+        for kind in MADE:
+            for n in sizes:
+                got = compare(kind, n, Path(folder), tuned, turns)
+                record.results[f"{kind}, {n:,}"] = got
+                note(record, kind, n, got)
+    record.write(asked.full)
+
+
+def note(record: Record, kind: str, n: int, got: dict[str, Any]) -> None:
+    """Hold a result against its targets."""
+    faster, exact = got["times_faster_than"], got["pairs_missed"] == 0
+    what = f"exact near-duplicates, {n:,} x {DIM}, {kind}, one thread"
+    least = {"clip-like": (8.0, 15.0), "full rank": (3.5, None)}[kind]
+    for peer, target in zip(("faiss_tuned", "faiss_as_installed"), least, strict=True):
+        if target is not None:
+            name = f"faiss range_search, {peer.removeprefix('faiss_').replace('_', ' ')}"
+            record.row(
+                what,
+                target=f">= {target:g} x {name}",
+                measured=f"{faster[peer]:.1f} x, {got['pairs_missed']} pairs missed",
+                met=faster[peer] >= target and exact,
+            )
 
 
 if __name__ == "__main__":
