@@ -11,6 +11,7 @@ from bson import ObjectId
 from fiftyone import ViewExpression
 
 from fiftyone_isoclip.dataset.arrays import ArrayReader
+from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.indexed import Indexed
 from fiftyone_isoclip.errors import DatasetError
 
@@ -57,7 +58,7 @@ def read_field(dataset: fo.Dataset, field: str, patches_field: str | None) -> In
     """The vectors of a field, in the dataset's order; samples without one are left out.
 
     Raises:
-        DatasetError: if the field holds something else than vectors.
+        DatasetError: if the field holds something else than vectors, or keeps them in files.
         VectorError: if its vectors have different dims.
     """
     path = embedding_path(dataset, field, patches_field)
@@ -68,6 +69,12 @@ def read_field(dataset: fo.Dataset, field: str, patches_field: str | None) -> In
         raise DatasetError(
             f"field {path!r} is a {type(kind).__name__}, a VectorField is needed; "
             "name the field that holds embeddings"
+        )
+    origin = read_origin(dataset, path)
+    if origin is not None and origin.folder is not None:
+        raise DatasetError(
+            f"field {path!r} keeps its vectors in files, and an index reads them from the samples; "
+            f"move them there with embed(dataset, {origin.checkpoint!r}, {path!r}, on_samples=True)"
         )
     samples = whole_collection(dataset)
     vector = fo.VectorField() if kind is None else None

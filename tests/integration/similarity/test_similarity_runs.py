@@ -10,6 +10,7 @@ import fiftyone.brain as fob
 import numpy as np
 import pytest
 
+from fiftyone_isoclip.dataset.embeddings import embed
 from fiftyone_isoclip.dataset.fields import Origin, write_origin
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig, FaissSimilarityIndex
@@ -160,6 +161,14 @@ def test_a_field_that_holds_no_vectors_is_refused(dataset: fo.Dataset) -> None:
     dataset.add_sample(fo.Sample(filepath="/nowhere/1.png", label="cat"))
     with pytest.raises(DatasetError, match="StringField"):
         compute(dataset, embeddings_field="label")
+
+
+def test_a_field_kept_in_files_alone_is_refused(dataset: fo.Dataset, tmp_path: Path) -> None:
+    add_pictures(dataset, paint_gallery(tmp_path, 3))
+    embed(dataset, NAME, on_samples=False, progress=False)
+    with pytest.raises(DatasetError, match="on_samples=True"):
+        build_similarity(dataset, NAME, brain_key="found")
+    assert dataset.list_brain_runs() == []
 
 
 def test_from_pictures_to_search_in_one_call(
