@@ -12,7 +12,9 @@ from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.projector.band import Band
 from fiftyone_isoclip.projector.head import Floats, Head
 
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS = 2048
+_SAFE = (1e-15, 1e15)
+"""Largest numbers of a row between these have squares, and sums of squares, within float32."""
 """Rows mapped at a time, so that a float16 or memory-mapped source is never copied whole."""
 
 
@@ -104,26 +106,26 @@ def _unit_rows(embeddings: npt.ArrayLike, matrix: Floats) -> npt.NDArray[np.floa
             f"embeddings of shape {rows.shape} were given to a map on {matrix.shape[1]} "
             f"dimensions; give (n, {matrix.shape[1]}) from the same checkpoint"
         )
-    matrix32 = matrix.T.astype(np.float32)
+    matrix32 = np.ascontiguousarray(matrix.T, dtype=np.float32)
     mapped = np.empty((len(rows), matrix.shape[0]), np.float32)
     for start in range(0, len(rows), _BLOCK_ROWS):
-        block = _scaled(rows[start : start + _BLOCK_ROWS], start) @ matrix32
-        mapped[start : start + _BLOCK_ROWS] = _scaled(block, start)
+        block = _tamed(rows[start : start + _BLOCK_ROWS], start) @ matrix32
+        block = _tamed(block, start)
+        block /= np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
+        mapped[start : start + _BLOCK_ROWS] = block
     return mapped
 
 
-def _scaled(rows: npt.NDArray[Any], start: int) -> npt.NDArray[np.float32]:
-    """Rows of length 1; scaling by the largest number first keeps tiny and huge rows finite."""
-    rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32)
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+def _tamed(rows: npt.NDArray[Any], start: int) -> npt.NDArray[np.float32]:
+    """Rows as float32 numbers whose squares neither vanish nor overflow; directions are kept."""
+    rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32, copy=False)
+    largest = np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if bad.size:
         raise VectorError(
             f"{bad.size} of {len(rows)} rows hold NaN, infinity or only zeros, the first is row "
             f"{start + bad[0]}; leave such rows out before mapping"
         )
-    rows = rows / largest
-    scaled: npt.NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(
-        np.float32
-    )
-    return scaled
+    if largest.min(initial=1.0) < _SAFE[0] or largest.max(initial=1.0) > _SAFE[1]:
+        rows = rows / largest[:, None]
+    return np.asarray(rows, dtype=np.float32)
