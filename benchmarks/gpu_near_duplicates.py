@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from harness import Record, clip_like
 
-from fiftyone_isoclip.index.pairs import search_pairs
+from fiftyone_isoclip.index.pair_search import search_pairs
 from fiftyone_isoclip.index.screens import plan_screen
 
 DIM, SIMILARITY, CHECKED = 262, 0.97, 100_000

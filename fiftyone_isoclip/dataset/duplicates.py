@@ -38,7 +38,7 @@ from fiftyone_isoclip.index import (
     Pairs,
     group_duplicates,
 )
-from fiftyone_isoclip.index.pairs import Progress
+from fiftyone_isoclip.index.pair_search import Progress
 from fiftyone_isoclip.projector import Band
 
 _TAG = "tag:"

@@ -91,7 +91,7 @@ def find_similar(
     dataset = dataset_of(samples)
     space = open_space(samples, field, band)
     vector, own_ids = _query_vector(dataset, space, query)
-    index = CosineIndex(space.vectors)
+    index = CosineIndex(space.vectors, copy=False)
     return _report(dataset, space.origin, space.stored, index, vector, k, own_ids)
 
 

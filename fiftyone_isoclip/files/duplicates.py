@@ -20,7 +20,7 @@ from fiftyone_isoclip.index import (
     Pairs,
     group_duplicates,
 )
-from fiftyone_isoclip.index.pairs import Progress as PairProgress
+from fiftyone_isoclip.index.pair_search import Progress as PairProgress
 from fiftyone_isoclip.projector import Band
 
 

@@ -8,8 +8,10 @@ from fiftyone_isoclip.index.duplicates import (
     DuplicateGroup,
     group_duplicates,
 )
+from fiftyone_isoclip.index.limits import PAIR_LIMIT
 from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors
-from fiftyone_isoclip.index.pairs import PAIR_LIMIT, Pairs, find_pairs
+from fiftyone_isoclip.index.pair_search import find_pairs
+from fiftyone_isoclip.index.pairs import Pairs
 from fiftyone_isoclip.index.store import StoredVectors, read_store, write_store
 
 __all__ = [

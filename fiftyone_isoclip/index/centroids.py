@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 
+from fiftyone_isoclip.index.threads import faiss_threads
 from fiftyone_isoclip.index.vectors import Float32s, Rows, row_blocks
 
 _STARTS = 3
@@ -113,17 +110,3 @@ def _closest(units: Float32s, centroids: Float32s) -> tuple[Rows, Float32s]:
         labels[block] = np.argmax(products, axis=1)
         scores[block] = np.max(products, axis=1)
     return labels, scores
-
-
-@contextmanager
-def faiss_threads() -> Iterator[None]:
-    """Give faiss the processors this process may use, and put its setting back afterwards."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else before
-    faiss.omp_set_num_threads(min(before, usable))
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from fiftyone_isoclip.index.centroids import faiss_threads
+from fiftyone_isoclip.index.threads import faiss_threads
 from fiftyone_isoclip.index.vectors import Float32s, Rows
 
 NEIGHBORS = 15

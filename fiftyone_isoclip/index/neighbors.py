@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index.pairs import Pairs, Progress, find_pairs
+from fiftyone_isoclip.index.pair_search import Progress, find_pairs
+from fiftyone_isoclip.index.pairs import Pairs
 from fiftyone_isoclip.index.vectors import (
     Float32s,
     Rows,

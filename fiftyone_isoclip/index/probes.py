@@ -14,7 +14,7 @@ import numpy as np
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index.bounds import BlasBounds, Selection
 from fiftyone_isoclip.index.cells import Cells, sort_into_cells
-from fiftyone_isoclip.index.centroids import faiss_threads
+from fiftyone_isoclip.index.threads import faiss_threads
 from fiftyone_isoclip.index.vectors import Float32s, Rows, Table, cosines
 
 MOST_PROBES = 32

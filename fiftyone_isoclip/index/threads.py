@@ -1,7 +1,8 @@
-"""Work shared among threads, each of which multiplies alone."""
+"""How many threads the BLAS and faiss get, and work shared among threads of our own."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,20 @@ def one_blas_thread() -> Iterator[int]:
     threads = [pool["num_threads"] for pool in controller.info() if pool["user_api"] == "blas"]
     with controller.limit(limits=1, user_api="blas"):
         yield max(threads, default=1)
+
+
+@contextmanager
+def faiss_threads() -> Iterator[None]:
+    """Give faiss the processors this process may use, and put its setting back afterwards."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else before
+    faiss.omp_set_num_threads(min(before, usable))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def in_threads(

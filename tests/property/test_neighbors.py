@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fiftyone_isoclip.index import CosineIndex, bounds, cells, neighbors, pairs, screens
+from fiftyone_isoclip.index import CosineIndex, bounds, cells, neighbors, pair_search, screens
 from fiftyone_isoclip.index import vectors as rows_of_vectors
 from tests.strategies import seeds, similarities, vectors
 
@@ -64,7 +64,7 @@ def test_stricter_pairs_are_those_of_a_fresh_search_even_on_the_boundary(table, 
 )
 def test_no_screen_no_block_and_no_cells_change_a_pair(table, similarity, side, m, pivots):
     units = CosineIndex(table).vectors
-    expected = pairs.search_pairs(units, similarity, screens.plain_screen(units))
+    expected = pair_search.search_pairs(units, similarity, screens.plain_screen(units))
     rotation = screens.principal_rotation(units.astype(np.float64))
     screen = screens.prefix_screen(units, rotation, min(m, units.shape[1]))
     pivots = min(pivots, len(units))
@@ -72,7 +72,7 @@ def test_no_screen_no_block_and_no_cells_change_a_pair(table, similarity, side, 
         patch.setattr(bounds.BlasBounds, "sides", (side, 3))
         patch.setattr(rows_of_vectors, "_BLOCK_NUMBERS", side)
         patch.setattr(cells, "_SCORES_AT_ONCE", 64)
-        found = pairs.search_pairs(units, similarity, screen, pivots=pivots, threads=2)
+        found = pair_search.search_pairs(units, similarity, screen, pivots=pivots, threads=2)
     assert same(found, expected)
 
 
@@ -110,10 +110,10 @@ def test_half_precision_bounds_every_cosine(table, kind):
 def test_half_precision_on_the_processor_changes_no_pair(table, similarity):
     units = CosineIndex(table).vectors
     screen = screens.plain_screen(units)
-    expected = pairs.search_pairs(units, similarity, screen)
+    expected = pair_search.search_pairs(units, similarity, screen)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounds.TorchBounds, "sides", (16, 8), raising=False)
-        assert same(pairs.search_pairs(units, similarity, screen, device="cpu"), expected)
+        assert same(pair_search.search_pairs(units, similarity, screen, device="cpu"), expected)
 
 
 @given(vectors(least_n=1, least_dim=2, most_dim=60), st.integers(1, 60))

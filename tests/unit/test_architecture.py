@@ -34,7 +34,8 @@ FLOORS_AND_DOORS = {
     "install",
 }
 
-# Floor -> (what of this package it may import, heavy packages that it may import); errors and hardware are free.
+# Floor -> (what of this package it may import, heavy packages that it may import); errors and
+# hardware are free.
 FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "projector": (set(), set()),
     "encoder": ({"projector"}, PIXELS),

@@ -10,7 +10,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index import CosineIndex, find_pairs, pairs, probes, screens
+from fiftyone_isoclip.index import CosineIndex, find_pairs, limits, pair_search, probes, screens
 from tests.strategies import clustered_rows, decaying_rows, unit_rows
 
 
@@ -143,7 +143,7 @@ def test_pairs_cannot_be_loosened(rng):
 
 def test_pairs_that_explode_are_refused_before_they_are_searched(rng, monkeypatch):
     index = CosineIndex(decaying_rows(rng, 9000, 16))
-    monkeypatch.setattr(pairs, "search_pairs", pytest.fail)
+    monkeypatch.setattr(pair_search, "search_pairs", pytest.fail)
     with pytest.raises(VectorError, match=r"about [\d,]+ pairs.*limit is 20,000,000.*Ask for more"):
         index.pairs_above(-0.5)
     with pytest.raises(VectorError, match="remove exact copies first"):
@@ -153,7 +153,7 @@ def test_pairs_that_explode_are_refused_before_they_are_searched(rng, monkeypatc
 def test_the_advised_similarity_stays_within_the_limit(rng):
     index = CosineIndex(decaying_rows(rng, 3000, 16))
     with pytest.raises(VectorError) as refusal:
-        pairs.refuse_explosion(index.vectors, 0.2, limit=100_000)
+        limits.refuse_explosion(index.vectors, 0.2, limit=100_000)
     advised = float(str(refusal.value).split("more than ")[-1].rstrip("."))
     assert 90_000 < len(index.pairs_above(advised)) < 110_000
 
@@ -162,7 +162,7 @@ def test_pairs_beyond_the_limit_stop_the_search_although_the_sample_missed_them(
     units = CosineIndex(np.vstack([unit_rows(rng, 100, 64), np.ones((20, 64))])).vectors
     screen = screens.plain_screen(units)
     with pytest.raises(VectorError, match="more than 100 pairs"):
-        pairs.search_pairs(units, 0.99, screen, limit=100)
+        pair_search.search_pairs(units, 0.99, screen, limit=100)
 
 
 def test_progress_counts_rows_up_to_all_of_them(rng):
@@ -188,8 +188,8 @@ def test_a_search_ends_with_what_progress_raises_and_leaves_no_thread_behind(rng
 
 def test_a_search_that_memory_cannot_hold_is_refused_before_it_starts(rng, monkeypatch):
     free = SimpleNamespace(available=2**27)
-    monkeypatch.setattr(pairs.psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(pairs, "search_pairs", pytest.fail)
+    monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(pair_search, "search_pairs", pytest.fail)
     with pytest.raises(VectorError, match=r"100 vectors.*about 0\.3 GB.*0\.1 GB are free"):
         find_pairs(rng.normal(size=(100, 8)), 0.9)
 
@@ -216,8 +216,8 @@ def test_a_decaying_spectrum_is_screened_in_few_coordinates_and_misses_nothing(r
     screen = screens.plan_screen(units, 0.99).make(units)
     assert screen.is_prefix
     assert screen.coordinates.shape[1] < 64
-    plain = pairs.search_pairs(units, 0.99, screens.plain_screen(units))
-    found = pairs.search_pairs(units, 0.99, screen)
+    plain = pair_search.search_pairs(units, 0.99, screens.plain_screen(units))
+    found = pair_search.search_pairs(units, 0.99, screen)
     assert len(plain) >= 100
     for name in ("left", "right", "similarity"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
@@ -236,7 +236,7 @@ def with_copies(rng, n, dim, count):
 
 
 def test_a_recall_below_one_finds_about_that_share_of_the_exact_pairs(rng, monkeypatch):
-    monkeypatch.setattr(pairs, "WORTH_PROBING", 3000)
+    monkeypatch.setattr(pair_search, "WORTH_PROBING", 3000)
     rows = with_copies(rng, 6000, 24, 1500)
     exact, most = find_pairs(rows, 0.985), find_pairs(rows, 0.985, recall=0.9)
     everything = dict(zip(zip(exact.left, exact.right, strict=True), exact.similarity, strict=True))
@@ -252,14 +252,14 @@ def test_a_recall_below_one_finds_about_that_share_of_the_exact_pairs(rng, monke
 
 
 def test_a_recall_that_cells_cannot_reach_is_refused(rng, monkeypatch):
-    monkeypatch.setattr(pairs, "WORTH_PROBING", 3000)
+    monkeypatch.setattr(pair_search, "WORTH_PROBING", 3000)
     monkeypatch.setattr(probes, "MOST_PROBES", 1)
     with pytest.raises(VectorError, match=r"recall of 0\.999 .* ask for less, or search exactly"):
         find_pairs(with_copies(rng, 6000, 24, 1500), 0.97, recall=0.999)
 
 
 def test_without_a_known_pair_no_recall_is_claimed(rng, monkeypatch):
-    monkeypatch.setattr(pairs, "WORTH_PROBING", 3000)
+    monkeypatch.setattr(pair_search, "WORTH_PROBING", 3000)
     found = find_pairs(unit_rows(rng, 4000, 64), 0.99, recall=0.9)
     assert (len(found), found.recall) == (0, None)
 
