@@ -11,18 +11,15 @@ are processes of their own; from file to pixels in seconds of one thread.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from harness import Record, in_turns, ratio
+from harness.database import own_database
 from harness.pictures import write_checkpoint, write_photographs
 
 ARCHITECTURE = "ViT-B-32"
@@ -30,28 +27,6 @@ SIZES = {"640x480": (640, 480), "1024x768": (1024, 768), "12 MP": (4000, 3000)}
 BATCH = 16
 VOC_CLASSES = 20
 WARM_UP = 2
-
-
-@contextmanager
-def own_database(folder: Path) -> Iterator[None]:
-    """A database that goes away, for the FiftyOne that is imported inside."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from fiftyone_isoclip.installation import bundled_mongod
-    from tests.mongod import Mongod
-
-    mongod = Mongod(bundled_mongod(), folder / "database")
-    mongod.start()
-    os.environ |= {
-        "FIFTYONE_DATABASE_URI": mongod.uri,
-        "FIFTYONE_DATABASE_NAME": "benchmark",
-        "FIFTYONE_ISOCLIP_DIR": str(folder / "isoclip"),
-        "FIFTYONE_DO_NOT_TRACK": "1",
-        "FIFTYONE_SHOW_PROGRESS_BARS": "0",
-    }
-    try:
-        yield
-    finally:
-        mongod.remove()
 
 
 def fiftyones_model(checkpoint: str) -> Any:
@@ -168,10 +143,9 @@ def main() -> None:
     count, turns = (384, 3) if full else (32, 1)
     packages = ("fiftyone", "open_clip_torch", "torch", "pillow", "simplejpeg")
     record = Record("embedding", question="Time from image file to embedding", packages=packages)
-    with tempfile.TemporaryDirectory(prefix="isoclip-bench-") as name, own_database(Path(name)):
+    with own_database() as folder:
         from fiftyone_isoclip.encoder import load_clip
 
-        folder = Path(name)
         checkpoint = write_checkpoint(folder, ARCHITECTURE)
         auto = load_clip(checkpoint, device="cpu")
         exact = load_clip(checkpoint, device="cpu", precision="float32")

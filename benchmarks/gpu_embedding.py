@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -22,8 +21,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from embedding import fiftyones_model, own_database
+from embedding import fiftyones_model
 from harness import Record
+from harness.database import own_database
 from harness.pictures import write_checkpoint, write_photographs
 
 SIZE = (640, 480)
@@ -176,8 +176,7 @@ def main() -> None:
     count = 32 if dry else 16_384 if asked.full else 2_048
     gpu = "none, a dry run" if dry else torch.cuda.get_device_name(asked.device)
     limits = {"flops": matmul_limit(asked.device)}
-    with tempfile.TemporaryDirectory(prefix="isoclip-bench-") as name, own_database(Path(name)):
-        folder = Path(name)
+    with own_database() as folder:
         if dry:
             add_small_architecture(folder)
         paths = write_photographs(folder / "pictures", count, SIZE)

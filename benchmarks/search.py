@@ -18,17 +18,15 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import argparse
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from harness import Record, clip_like, in_turns, ratio
+from harness.database import own_database
 
 DIM, K, NEAREST = 272, 25, 10
 SIZES = {False: (50_000, 100_000), True: (50_000, 100_000, 200_000, 400_000, 1_000_000)}
@@ -38,7 +36,6 @@ SAMPLES = {False: 25_000, True: 50_000}
 LATENCY_MS = {100_000: 1.0, 1_000_000: 2.0}
 RECALL, TIMES_FASTER = 0.997, 30
 BANDS = {"ViT-B-32": ("150/50", 0.61), "ViT-B-16": ("200/50", 0.52)}
-ROOT = Path(__file__).parents[1]
 
 Seconds = dict[str, list[float]]
 
@@ -249,7 +246,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Search, against scikit-learn, faiss and Brain.")
     parser.add_argument("--full", action="store_true", help="up to a million vectors")
     full = parser.parse_args().full
-    sys.path.insert(0, str(ROOT))
     record = Record(
         "search",
         question="How fast is a search for 25 neighbours, inside the index and through FiftyOne?",
@@ -274,30 +270,9 @@ def main() -> None:
         met=slope < 1,
     )
     sizes(record)
-    with tempfile.TemporaryDirectory(prefix="isoclip-bench-") as name:
-        with_database(Path(name), lambda: through_fiftyone(SAMPLES[full], record))
+    with own_database():
+        through_fiftyone(SAMPLES[full], record)
     record.write(full)
-
-
-def with_database(folder: Path, measure: Callable[[], None]) -> None:
-    """Run with a database of its own."""
-    from fiftyone_isoclip.installation import bundled_mongod
-    from tests.mongod import Mongod
-
-    mongod = Mongod(bundled_mongod(), folder / "database")
-    mongod.start()
-    # Before FiftyOne is imported, which reads them once.
-    os.environ |= {
-        "FIFTYONE_DATABASE_URI": mongod.uri,
-        "FIFTYONE_DATABASE_NAME": "benchmark",
-        "FIFTYONE_ISOCLIP_DIR": f"{folder}/isoclip",
-        "FIFTYONE_DO_NOT_TRACK": "1",
-        "FIFTYONE_SHOW_PROGRESS_BARS": "0",
-    }
-    try:
-        measure()
-    finally:
-        mongod.remove()
 
 
 if __name__ == "__main__":

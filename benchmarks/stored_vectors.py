@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +22,8 @@ from typing import Any
 
 import numpy as np
 from harness import Record, clip_like, in_turns, ratio
+from harness.database import own_database
 
-ROOT = Path(__file__).parents[1]
 FIELD, DIM, K = "clip_embedding", 512, 25
 QUICK, FULL = 20_000, 100_000
 TURNS, BANDS = 3, ("120/40", "90/60", "60/20")
@@ -171,26 +168,9 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help=f"{FULL:,} samples and not {QUICK:,}")
     full = parser.parse_args().full
     n = FULL if full else QUICK
-    sys.path.insert(0, str(ROOT))
-    from fiftyone_isoclip.installation import bundled_mongod
-    from tests.mongod import Mongod
-
-    with tempfile.TemporaryDirectory(prefix="isoclip-bench-") as name:
-        mongod = Mongod(bundled_mongod(), Path(name) / "database")
-        mongod.start()
-        # Before FiftyOne is imported, which reads them once.
-        os.environ |= {
-            "FIFTYONE_DATABASE_URI": mongod.uri,
-            "FIFTYONE_DATABASE_NAME": "benchmark",
-            "FIFTYONE_ISOCLIP_DIR": f"{name}/isoclip",
-            "FIFTYONE_DO_NOT_TRACK": "1",
-            "FIFTYONE_SHOW_PROGRESS_BARS": "0",
-        }
-        try:
-            dataset = filled_dataset(write_checkpoint(Path(name)), n)
-            seconds = keeping(dataset) | reading(dataset) | changing_band(dataset)
-        finally:
-            mongod.remove()
+    with own_database() as folder:
+        dataset = filled_dataset(write_checkpoint(folder), n)
+        seconds = keeping(dataset) | reading(dataset) | changing_band(dataset)
     write(seconds, n, full)
 
 
