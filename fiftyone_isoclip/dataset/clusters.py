@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
@@ -13,7 +13,6 @@ from fiftyone import ViewField as F
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
 from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.dataset.targets import list_changed
 from fiftyone_isoclip.index import ClusterMethod, Clusters, cluster
 from fiftyone_isoclip.projector import Band
 
@@ -21,8 +20,6 @@ METHOD = "clusters"
 DEFAULT_KEY = "clusters"
 NOISE = "noise"
 """The name of what the Leiden algorithm leaves out."""
-
-_CHANGED = "its file has changed since it was embedded; embed() it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +100,7 @@ def find_clusters(
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, _field_names(key))
     space = open_space(samples, field, band)
-    changed = list_changed(samples, field, space.origin.fingerprint)
-    space = replace(space, stored=space.stored.without(dict.fromkeys(changed, _CHANGED)))
+    space = space.without_changed(samples)
     ids, skipped = space.stored.ids, space.stored.skipped
     found = cluster(space.vectors, count=count, method=method)
     names = _names(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
@@ -26,7 +26,6 @@ from fiftyone_isoclip.dataset.groups import (
 )
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import open_space
-from fiftyone_isoclip.dataset.targets import list_changed
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking, rank_keepers
 from fiftyone_isoclip.files.copies import Contents
@@ -42,7 +41,6 @@ from fiftyone_isoclip.index.pair_search import Progress
 from fiftyone_isoclip.projector import Band
 
 _TAG = "tag:"
-_CHANGED = "its file has changed since it was embedded; embed() it again"
 
 
 def find_duplicates(
@@ -84,8 +82,7 @@ def find_duplicates(
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_rule(prefer)
     space = open_space(samples, field, band)
-    changed = list_changed(samples, field, space.origin.fingerprint)
-    space = replace(space, stored=space.stored.without(dict.fromkeys(changed, _CHANGED)))
+    space = space.without_changed(samples)
     ids = space.stored.ids
     paths = dict(zip(*samples.values(["id", "filepath"]), strict=True))
     search = _Search(ids, [paths[id_] for id_ in ids], _ranker(dataset, prefer))

@@ -15,7 +15,7 @@ from bson import ObjectId
 from fiftyone_isoclip.dataset.checkpoints import clip_for
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, Origin, dataset_of, need_origin
 from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.dataset.targets import list_changed
+from fiftyone_isoclip.dataset.targets import CHANGED, list_changed
 from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors
 from fiftyone_isoclip.encoder import Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError, ImageError
@@ -26,8 +26,6 @@ from fiftyone_isoclip.projector import Band
 Float32s = npt.NDArray[np.float32]
 
 DEFAULT_COUNT = 25
-
-_CHANGED = "its file has changed since it was embedded; embed() it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ def _report(
         for id_, score in zip(ids, scores, strict=True)
         if id_ not in left_out and id_ not in changed
     ][:k]
-    skipped = stored.skipped | dict.fromkeys(changed, _CHANGED)
+    skipped = stored.skipped | dict.fromkeys(changed, CHANGED)
     return SimilarReport(dataset, [id_ for id_, _ in fit], [score for _, score in fit], skipped)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fiftyone_isoclip.dataset.checkpoints import clip_for
 from fiftyone_isoclip.dataset.fields import Origin, dataset_of, need_origin
+from fiftyone_isoclip.dataset.targets import CHANGED, list_changed
 from fiftyone_isoclip.dataset.vectors import FieldVectors, Float32s, read_vectors
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import DatasetError
@@ -48,6 +49,11 @@ class Space:
         if not self.stored.ids:
             return np.empty((0, self.origin.dim), np.float32)
         return self.isoclip(self.stored.vectors)
+
+    def without_changed(self, samples: Any) -> Space:
+        """Leave out the samples whose file has changed since it was embedded."""
+        changed = list_changed(samples, self.stored.field, self.origin.fingerprint)
+        return replace(self, stored=self.stored.without(dict.fromkeys(changed, CHANGED)))
 
 
 def open_space(samples: Any, field: str, band: Band | str | None) -> Space:

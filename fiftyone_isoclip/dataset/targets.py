@@ -85,6 +85,9 @@ def list_targets(samples: Any, fields: Fields) -> list[Target]:
     return list(_boxes(samples, fields))
 
 
+CHANGED = "its file has changed since it was embedded; embed() it again"
+
+
 def list_changed(samples: Any, field: str, fingerprint: str) -> set[str]:
     """The ids of samples whose file is another one than their vector was made from.
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 
 from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.hardware import processor_has_bf16
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-_FAST_BF16 = ("avx512_bf16", "amx_bf16")
-"""Instructions without which bf16 on a processor is emulated, and slower than float32."""
 
 
 def choose_device(asked: str = "auto") -> torch.device:
@@ -40,7 +38,7 @@ def choose_precision(asked: str, device: torch.device) -> str:
         raise IsoClipError(f"precision {asked!r} was asked for; choose auto, {', '.join(DTYPES)}")
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and _processor_has_bf16() else "float32"
+    return "bf16" if device.type == "cpu" and processor_has_bf16() else "float32"
 
 
 def _checked(asked: str) -> torch.device:
@@ -53,10 +51,3 @@ def _checked(asked: str) -> torch.device:
             f"choose auto, which is {choose_device()}"
         ) from error
     return device
-
-
-def _processor_has_bf16() -> bool:
-    # Older releases of torch do not say what the processor can do; then float32 is the safe choice.
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    able = ask() if ask is not None else {}
-    return any(able.get(name, False) for name in _FAST_BF16)
