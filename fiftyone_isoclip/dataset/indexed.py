@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fiftyone_isoclip.errors import DatasetError, VectorError
-from fiftyone_isoclip.index import CosineIndex
+from fiftyone_isoclip.index import CosineIndex, Storage
 from fiftyone_isoclip.index.search import SearchIndex
 from fiftyone_isoclip.index.search_inverted import InvertedFile, Keys, row_keys
 from fiftyone_isoclip.projector import Band, EmbeddingMap
@@ -53,7 +53,11 @@ class Indexed:
 
     @classmethod
     def of(
-        cls, vectors: Any, sample_ids: Iterable[str], label_ids: Iterable[str] | None
+        cls,
+        vectors: Any,
+        sample_ids: Iterable[str],
+        label_ids: Iterable[str] | None,
+        storage: Storage = "float32",
     ) -> Indexed:
         """Take vectors in; those without direction stay out, counted and named in a warning.
 
@@ -77,7 +81,7 @@ class Indexed:
             samples, table = samples[fit], table[fit]
             labels = None if labels is None else labels[fit]
         keys = row_keys(table, samples if labels is None else labels)
-        return cls(samples, labels, CosineIndex(table), keys)._with_ids_once()
+        return cls(samples, labels, CosineIndex(table, storage=storage), keys)._with_ids_once()
 
     def _with_ids_once(self) -> Indexed:
         """Of an id that came twice only the last vector, as FiftyOne would store it."""
@@ -99,7 +103,8 @@ class Indexed:
         """What image queries are compared with."""
         if self.embedding_map is None or self.source.n == 0:
             return self.source
-        return CosineIndex(self.embedding_map(self.source.vectors))
+        mapped = self.embedding_map(self.source.vectors)
+        return CosineIndex(mapped, copy=False, storage=self.source.storage)
 
     @cached_property
     def search(self) -> SearchIndex:
@@ -113,7 +118,7 @@ class Indexed:
             self,
             sample_ids=self.sample_ids[rows],
             label_ids=labels,
-            source=CosineIndex(self.source.vectors[rows]),
+            source=CosineIndex.of_units(self.source.vectors[rows]),
             keys=self.keys[rows],
         )
 
@@ -133,13 +138,14 @@ class Indexed:
         kept = self.keep(~np.isin(self.ids, new.ids)) if self.source.n else self
         # An id keeps its place nowhere in FiftyOne's contract: what is replaced moves to the end.
         tables = [part.source.vectors for part in (kept, new) if part.source.n]
+        storage = kept.source.storage if kept.source.n else new.source.storage
         return replace(
             self,
             sample_ids=np.concatenate([kept.sample_ids, new.sample_ids]),
             label_ids=None
             if kept.label_ids is None or new.label_ids is None
             else np.concatenate([kept.label_ids, new.label_ids]),
-            source=CosineIndex(np.concatenate(tables)),
+            source=CosineIndex.of_units(np.concatenate(tables).astype(storage)),
             keys=np.concatenate([kept.keys, new.keys]),
         )
 
@@ -180,6 +186,8 @@ def restored_vectors(saved: dict[str, Any]) -> Indexed | None:
         return None
     vectors = fou.deserialize_numpy_array(saved["vectors"], ascii=True)
     found = Indexed.of(vectors, saved["sample_ids"], saved["label_ids"])
+    if len(vectors) == found.source.n:  # as they were, to the last bit
+        found = replace(found, source=CosineIndex.of_units(vectors))
     if "keys" not in saved:  # saved by version 0.1
         return found
     return replace(found, keys=fou.deserialize_numpy_array(saved["keys"], ascii=True))

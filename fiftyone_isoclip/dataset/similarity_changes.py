@@ -33,8 +33,9 @@ def find_changes(index: FaissSimilarityIndex) -> IndexChanges:
     if index.is_external:
         return IndexChanges([], [], [])
     before = index.settle()
+    config = index.config
     now = read_field(
-        index.samples._dataset, index.config.embeddings_field, index.config.patches_field
+        index.samples._dataset, config.embeddings_field, config.patches_field, config.storage
     )
     both = [id_ for id_ in now.ids.tolist() if id_ in before.row_of]
     changed: list[str] = []
@@ -44,7 +45,8 @@ def find_changes(index: FaissSimilarityIndex) -> IndexChanges:
         rows_now = now.source.vectors[[now.row_of[id_] for id_ in both]]
         rows_before = before.source.vectors[[before.row_of[id_] for id_ in both]]
         # Unit rows of the same vector differ by rounding at most, however they came in.
-        differs = np.abs(rows_now - rows_before).max(axis=1) > 1e-6
+        rounding = 1e-3 if config.storage == "float16" else 1e-6
+        differs = np.abs(rows_now - rows_before).max(axis=1) > rounding
         changed = np.array(both)[differs].tolist()
     return IndexChanges(
         new=[id_ for id_ in now.ids.tolist() if id_ not in before.row_of],

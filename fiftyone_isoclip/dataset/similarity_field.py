@@ -14,6 +14,7 @@ from fiftyone_isoclip.dataset.arrays import ArrayReader
 from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.indexed import Indexed
 from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.index import Storage
 
 
 def whole_collection(dataset: fo.Dataset) -> Any:
@@ -54,7 +55,9 @@ def existing_ids(
     return set(samples.values(path, unwind=True))
 
 
-def read_field(dataset: fo.Dataset, field: str, patches_field: str | None) -> Indexed:
+def read_field(
+    dataset: fo.Dataset, field: str, patches_field: str | None, storage: Storage = "float32"
+) -> Indexed:
     """The vectors of a field, in the dataset's order; samples without one are left out.
 
     Raises:
@@ -90,6 +93,7 @@ def read_field(dataset: fo.Dataset, field: str, patches_field: str | None) -> In
         [read(v) if isinstance(v := vectors[row], bytes) else v for row in has],
         [sample_ids[row] for row in has],
         None if label_ids is None else [label_ids[row] for row in has],
+        storage,
     )
 
 

@@ -94,7 +94,7 @@ class SimilarityRows(SimilarityIndex):
             VectorError: if they do not fit those of the index or of its checkpoint.
             DatasetError: if ids are in the index already and that is not allowed.
         """
-        new = Indexed.of(embeddings, sample_ids, label_ids)
+        new = Indexed.of(embeddings, sample_ids, label_ids, self.config.storage)
         if not overwrite:
             new = without_known(new, self._indexed.ids, allow_existing, warn_existing)
         if new.source.n == 0:
@@ -220,7 +220,8 @@ class SimilarityRows(SimilarityIndex):
         patches_field = self.config.patches_field
         if self.is_external:
             return Indexed.empty(patches=patches_field is not None)
-        return read_field(self._dataset, self.config.embeddings_field, patches_field)
+        field, storage = self.config.embeddings_field, self.config.storage
+        return read_field(self._dataset, field, patches_field, storage)
 
     def settle(self) -> Indexed:
         """The rows, settled which map images are searched through."""

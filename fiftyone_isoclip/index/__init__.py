@@ -9,7 +9,7 @@ from fiftyone_isoclip.index.duplicates import (
     group_duplicates,
 )
 from fiftyone_isoclip.index.limits import PAIR_LIMIT
-from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors
+from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors, Storage, check_storage
 from fiftyone_isoclip.index.pair_search import find_pairs
 from fiftyone_isoclip.index.pairs import Pairs
 from fiftyone_isoclip.index.store import StoredVectors, read_store, write_store
@@ -23,7 +23,9 @@ __all__ = [
     "DuplicateGroup",
     "Neighbors",
     "Pairs",
+    "Storage",
     "StoredVectors",
+    "check_storage",
     "cluster",
     "find_pairs",
     "group_duplicates",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,27 @@ from fiftyone_isoclip.index.pairs import Pairs
 from fiftyone_isoclip.index.vectors import (
     Float32s,
     Rows,
+    Table,
     cosines,
     rounding_slack,
+    row_blocks,
     unit_rows,
 )
 
+Storage = Literal["float32", "float16"]
+
 _BLOCK_NUMBERS = 2**23
+
+
+def check_storage(asked: str) -> Storage:
+    """Give a storage back that exists.
+
+    Raises:
+        VectorError: if it does not.
+    """
+    if asked not in get_args(Storage):
+        raise VectorError(f"Rows are held as {' or '.join(get_args(Storage))}; got {asked!r}.")
+    return cast(Storage, asked)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,17 +56,31 @@ class CosineIndex:
     A similarity never depends on what else is in the index: nothing is centred or quantised.
     """
 
-    def __init__(self, vectors: npt.ArrayLike, *, copy: bool = True) -> None:
-        """Bring the vectors to float32 rows of length 1.
+    def __init__(
+        self, vectors: npt.ArrayLike, *, copy: bool = True, storage: Storage = "float32"
+    ) -> None:
+        """Bring the vectors to rows of length 1.
 
         Args:
             vectors: (n, d), of any length.
             copy: False lets the index take over a writable float32 array, which it overwrites.
+            storage: "float16" takes half the memory; similarities then err by up to 3e-4.
 
         Raises:
             VectorError: if a row is zero or not finite; the message names the rows.
         """
-        self._units = unit_rows(vectors, in_place=not copy)
+        units = unit_rows(vectors, in_place=not copy)
+        self._hold(units.astype(check_storage(storage), copy=False))
+
+    @classmethod
+    def of_units(cls, units: Table) -> CosineIndex:
+        """Index rows that another index gave out, float16 or float32, as they are."""
+        index = cls.__new__(cls)
+        index._hold(units)
+        return index
+
+    def _hold(self, units: Table) -> None:
+        self._units = units.view()
         self._units.flags.writeable = False
 
     @property
@@ -64,8 +94,13 @@ class CosineIndex:
         return int(self._units.shape[1])
 
     @property
-    def vectors(self) -> Float32s:
-        """The unit rows, (n, d), read-only."""
+    def storage(self) -> Storage:
+        """In which precision the rows are held."""
+        return "float16" if self._units.dtype == np.float16 else "float32"
+
+    @property
+    def vectors(self) -> Table:
+        """The unit rows, (n, d), read-only, float32 or float16."""
         return self._units
 
     def nearest(
@@ -137,17 +172,28 @@ class CosineIndex:
         return np.unique(rows).astype(np.int64)
 
 
-def _best(queries: Float32s, units: Float32s, count: int) -> tuple[Rows, Float32s]:
-    rough = queries @ units.T
+def _best(queries: Float32s, units: Table, count: int) -> tuple[Rows, Float32s]:
+    rough = _products(queries, units)
     if count < len(units):
         last = np.partition(rough, len(units) - count, axis=1)[:, len(units) - count]
     else:
         last = rough.min(axis=1)
     # Rounding may have swapped rows on either side of the last place: score all that could be in.
-    in_reach = rough >= (last - 2 * rounding_slack(units.shape[1]))[:, None]
+    # float16 also leaves rows a little longer or shorter than 1.
+    slack = rounding_slack(units.shape[1]) + (2.0**-10 if units.dtype == np.float16 else 0.0)
+    in_reach = rough >= (last - 2 * slack)[:, None]
     asked, found = np.divmod(np.flatnonzero(in_reach), len(units))
     scores = cosines(queries, asked, units, found)
     order = np.lexsort((found, -scores, asked))
     firsts = np.searchsorted(asked[order], np.arange(len(queries)))
     chosen = order[firsts[:, None] + np.arange(count)]
     return found[chosen], scores[chosen]
+
+
+def _products(queries: Float32s, units: Table) -> Float32s:
+    if units.dtype == np.float32:
+        return np.asarray(queries @ units.T)
+    products = np.empty((len(queries), len(units)), dtype=np.float32)
+    for block in row_blocks(*units.shape):
+        products[:, block] = queries @ units[block].astype(np.float32).T
+    return products

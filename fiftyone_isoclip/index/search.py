@@ -181,13 +181,14 @@ class SearchIndex:
 
     @cached_property
     def _tail_units(self) -> Float32s:
-        return self.exact.vectors[self._tail]
+        return self.exact.vectors[self._tail].astype(np.float32)
 
     def _truth(self) -> tuple[Float32s, Rows, Float32s]:
         """A sample of rows, the places of their nearest others, and those others."""
         import faiss
 
-        units = self.exact.vectors
+        # faiss takes float32 alone: rows in half precision are doubled for this moment.
+        units = np.asarray(self.exact.vectors, dtype=np.float32)
         rows = some_rows(np.random.default_rng(SEED), len(units), SAMPLE)
         most = max(DUE.values())
         found = faiss.knn(units[rows], units, most + 1, metric=faiss.METRIC_INNER_PRODUCT)[1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_isoclip.index.vectors import Float32s, Rows, row_blocks
+from fiftyone_isoclip.index.vectors import Float32s, Rows, Table, row_blocks
 
 Keys = npt.NDArray[np.uint64]
 
@@ -75,7 +75,7 @@ class InvertedFile:
         """The places worth scoring for the k nearest of unit rows: (m, d) -> (m, w), -1 if none."""
         return _propose(self.index, units, self.efforts[min(n for n in self.efforts if n >= k)])
 
-    def extended(self, units: Float32s, keys: Keys) -> InvertedFile:
+    def extended(self, units: Table, keys: Keys) -> InvertedFile:
         """This one with more rows in its cells: (n, d), (n,)."""
         import faiss
 
@@ -106,7 +106,7 @@ class InvertedFile:
         return replace(self, efforts=efforts, gone=gone)
 
 
-def train(units: Float32s, keys: Keys) -> InvertedFile:
+def train(units: Table, keys: Keys) -> InvertedFile:
     """Choose cells and codes on a sample of unit rows (n, d), and put all of them in."""
     import faiss
 
@@ -148,10 +148,11 @@ def row_keys(vectors: npt.NDArray[Any], ids: npt.NDArray[np.str_]) -> Keys:
     return keys
 
 
-def padded(units: Float32s) -> Float32s:
+def padded(units: Table) -> Float32s:
     """Rows with a zero behind them if their dim is odd."""
     missing = -units.shape[1] % _DIMS_A_CODE
-    return np.pad(units, ((0, 0), (0, missing))) if missing else np.ascontiguousarray(units)
+    rows = np.ascontiguousarray(units, dtype=np.float32)
+    return np.pad(rows, ((0, 0), (0, missing))) if missing else rows
 
 
 def some_rows(rng: np.random.Generator, n: int, count: int) -> Rows:
@@ -216,6 +217,6 @@ def _propose(index: Any, units: Float32s, effort: Effort) -> Rows:
     return places
 
 
-def _add(index: Any, units: Float32s) -> None:
+def _add(index: Any, units: Table) -> None:
     for start in range(0, len(units), _ADDED_AT_ONCE):
         index.add(padded(units[start : start + _ADDED_AT_ONCE]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 
 import pytest
 
@@ -30,3 +31,10 @@ def test_every_floor_is_described(repo_root):
     package = repo_root / "fiftyone_isoclip"
     floors = [p for p in package.iterdir() if (p / "__init__.py").exists()]
     assert [p.name for p in floors if f"`fiftyone_isoclip/{p.name}/`" not in text] == []
+
+
+def test_the_table_of_measurements_is_made_from_the_results(repo_root):
+    script = runpy.run_path(str(repo_root / "scripts" / "write_benchmark_table.py"))
+    text = (repo_root / "README.md").read_text(encoding="utf-8")
+    assert script["with_table"](text, repo_root / "benchmarks" / "results") == text
+    assert text.count("exact near-duplicates") > 3

@@ -19,6 +19,11 @@ def rng():
     return np.random.default_rng(0)
 
 
+def unit64(rows):
+    rows = np.asarray(rows, dtype=np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def test_nearest_agrees_with_scikit_learn(rng):
     rows, queries = clustered_rows(rng, 300, 20), unit_rows(rng, 40, 20)
     found = CosineIndex(rows).nearest(queries, 10)
@@ -280,3 +285,36 @@ def test_an_index_may_take_over_an_array_and_otherwise_leaves_it_alone(rng):
     assert np.shares_memory(taken.vectors, rows)
     before.flags.writeable = False
     assert not np.shares_memory(CosineIndex(before, copy=False).vectors, before)
+
+
+def test_rows_in_half_precision_take_half_and_keep_similarities_within_3e_4(rng):
+    rows = clustered_rows(rng, 2000, 256)
+    queries = unit_rows(rng, 20, 256)
+    index = CosineIndex(rows, storage="float16")
+    assert index.vectors.nbytes == CosineIndex(rows).vectors.nbytes / 2
+    found = index.nearest(queries, 30)
+    exact = unit64(queries) @ unit64(rows).T
+    np.testing.assert_allclose(
+        found.similarities, np.take_along_axis(exact, found.rows, axis=1), atol=3e-4
+    )
+    # Among the rows as they are held, the nearest are found exactly.
+    held = np.sort(unit64(queries) @ unit64(index.vectors).T, axis=1)[:, ::-1]
+    np.testing.assert_allclose(found.similarities, held[:, :30], atol=1e-7)
+    again = CosineIndex.of_units(index.vectors)
+    np.testing.assert_array_equal(again.vectors, index.vectors)
+    assert (again.storage, CosineIndex(rows).storage) == ("float16", "float32")
+
+
+def test_pairs_of_rows_in_half_precision_are_those_of_the_rows_as_held(rng):
+    index = CosineIndex(with_copies(rng, 5000, 64, 200), storage="float16")
+    found = index.pairs_above(0.99)
+    held = unit64(index.vectors)
+    left, right = np.nonzero(np.triu(held @ held.T >= 0.99, k=1))
+    assert len(left) > 150
+    np.testing.assert_array_equal(found.left, left)
+    np.testing.assert_array_equal(found.right, right)
+
+
+def test_an_unknown_storage_is_refused(rng):
+    with pytest.raises(VectorError, match=r"float32 or float16; got 'int8'"):
+        CosineIndex(unit_rows(rng, 5, 3), storage="int8")

@@ -14,6 +14,7 @@ from fiftyone_isoclip.dataset.embeddings import embed
 from fiftyone_isoclip.dataset.fields import Origin, write_origin
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig, FaissSimilarityIndex
+from fiftyone_isoclip.dataset.similarity_changes import find_changes
 from fiftyone_isoclip.dataset.similarity_runs import build_similarity
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import DatasetError, VectorError
@@ -253,3 +254,37 @@ def test_f11_the_second_builder_is_told_who_the_first_is(dataset: fo.Dataset) ->
         first.kill()
 
     assert build_similarity(dataset, NAME, brain_key="found").total_index_size == 0
+
+
+@pytest.mark.parametrize("is_external", [True, False])
+def test_rows_in_half_precision_survive_a_reload_as_they_were(
+    dataset: fo.Dataset, plain: Floats, ids: list[str], is_external: bool
+) -> None:
+    where = {"embeddings": plain} if is_external else {"embeddings_field": FIELD}
+    exact = compute(dataset, brain_key="exact", **where)
+    index = compute(dataset, brain_key="half", storage="float16", **where)
+    dataset.clear_cache()
+    dataset._brain_cache.clear()
+    again = dataset.load_brain_results("half")
+    assert again is not index
+
+    for found in (index, again):
+        rows = found.settle()
+        assert rows.images.vectors.dtype == rows.source.vectors.dtype == np.float16
+        whole = exact.settle().images.nearest(plain_queries(exact, 5), 10)
+        half = rows.images.nearest(plain_queries(exact, 5), 10)
+        np.testing.assert_allclose(half.similarities, whole.similarities, atol=3e-4)
+    np.testing.assert_array_equal(again.settle().source.vectors, index.settle().source.vectors)
+    if not is_external:
+        assert again.settle().source.n == len(ids)
+        assert str(find_changes(again)) == "0 new, 0 gone, 0 changed"
+
+
+def plain_queries(index: FaissSimilarityIndex, count: int) -> Floats:
+    return np.asarray(index.settle().images.vectors[:count], dtype=np.float32)
+
+
+def test_an_unknown_storage_is_refused_before_anything_is_embedded(dataset: fo.Dataset) -> None:
+    with pytest.raises(VectorError, match="float32 or float16; got 'int8'"):
+        build_similarity(dataset, "isoclip-demo", brain_key="half", storage="int8")
+    assert not dataset.has_brain_run("half")
