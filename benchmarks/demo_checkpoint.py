@@ -5,7 +5,7 @@
 Photographs: groups.csv names file, group and attack; the queries are the attacked copies, the
 gallery is the originals and the distractors. Rendered scenes, none of them trained on, go through
 the kinds of `fiftyone_isoclip.demo.copies`: bands are chosen on these, and only reported on
-photographs. Writes benchmarks/results/demo_checkpoint.json.
+photographs. With --full it writes benchmarks/results/demo_checkpoint.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.encoder.clip import Clip, load_clip
 from fiftyone_isoclip.projector import WHOLE, Band
 
-RESULTS = Path(__file__).parent / "results" / "demo_checkpoint.json"
+RESULTS = Path(__file__).parent / "results"
 FIRST_HELD_OUT = 10_000_000
 BANDS = (
     WHOLE,
@@ -141,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--copies", type=Path, default=Path("../shared/data/copies_clothing_cc0"))
     parser.add_argument("--checkpoint", default="isoclip-demo")
+    parser.add_argument("--full", action="store_true", help="write where results are kept")
     options = parser.parse_args()
     clip = load_clip(options.checkpoint, device="cpu", precision="float32")
     results: dict[str, object] = {
@@ -158,8 +159,10 @@ def main() -> None:
     }
     if options.copies.is_dir():
         results["photographs of clothes"] = measure_photographs(clip, options.copies)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    folder = RESULTS if options.full else RESULTS / "quick"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=2) + "\n"
+    (folder / "demo_checkpoint.json").write_text(text, encoding="utf-8")
     print(json.dumps(results, indent=2))
 
 

@@ -31,6 +31,7 @@ MADE = {"clip-like": clip_like, "full rank": flat}
 CORE_TYPES = ("", "Haswell", "SkylakeX", "Zen")
 QUERY_BLOCKS = (4096, 512)
 ROUNDING = 1e-6
+ALIKE = "the BLAS that faiss brings chose its fastest setting here by itself"
 
 Table = npt.NDArray[np.float32]
 Found = npt.NDArray[np.int64]
@@ -195,11 +196,14 @@ def note(record: Record, kind: str, n: int, got: dict[str, Any]) -> None:
     for peer, target in zip(("faiss_tuned", "faiss_as_installed"), least, strict=True):
         if target is not None:
             name = f"faiss range_search, {peer.removeprefix('faiss_').replace('_', ' ')}"
+            alike = abs(1 - faster["faiss_as_installed"] / faster["faiss_tuned"]) < 0.1
+            missed_target = faster[peer] < target
             record.row(
                 what,
                 target=f">= {target:g} x {name}",
                 measured=f"{faster[peer]:.1f} x, {got['pairs_missed']} pairs missed",
-                met=faster[peer] >= target and exact,
+                met=not missed_target and exact,
+                note=ALIKE if missed_target and alike else "",
             )
 
 
