@@ -9,7 +9,14 @@ import numpy as np
 import typer
 
 from fiftyone_isoclip import files
-from fiftyone_isoclip.cli.options import Device, ImagesPath, JsonFile, ModelName, check_output
+from fiftyone_isoclip.cli.options import (
+    Decoding,
+    Device,
+    ImagesPath,
+    JsonFile,
+    ModelName,
+    check_output,
+)
 from fiftyone_isoclip.cli.screen import note_failures, on_stderr, report, say
 from fiftyone_isoclip.cli.sources import (
     DATASET_PREFIX,
@@ -56,6 +63,7 @@ def run_embed(
     json: JsonFile = None,
     device: Device = "auto",
     on_samples: OnSamples = None,
+    decoding: Decoding = "exact",
 ) -> None:
     """Compute the plain CLIP embeddings of images once, for every later command and band.
 
@@ -65,14 +73,14 @@ def run_embed(
     new or changed is computed), and in FILE.npz as well if --out names one.
     """
     if path.startswith(DATASET_PREFIX):
-        clip = load_model(model, device)
+        clip = load_model(model, device, decoding)
         embedded = _embed_dataset(load_dataset(path), clip, on_samples)
     elif on_samples is not None:
         raise typer.BadParameter("--on-samples and --in-files are for PATH dataset:NAME")
     elif out is None:
         raise typer.BadParameter("--out FILE.npz is needed to store the embeddings")
     else:
-        clip, embedded = embed_source(path, model, device)
+        clip, embedded = embed_source(path, model, device, decoding=decoding)
     if len(embedded.rows) == 0:
         out = None  # an earlier result is worth more than an empty file
     if out is not None:

@@ -48,23 +48,27 @@ def list_source(path: str) -> Listing:
     return list_files(path)
 
 
-def load_model(name: str | None, device: str = "auto") -> Clip:
+def load_model(name: str | None, device: str = "auto", decoding: str = "exact") -> Clip:
     """Load a checkpoint, the demo's if none is named.
 
     Raises:
-        IsoClipError: there is no such checkpoint or device.
+        IsoClipError: there is no such checkpoint, device or decoding.
     """
     # Imported only now: a wrong path is told at once, without the seconds that torch takes.
     from fiftyone_isoclip.encoder import load_clip
     from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 
-    clip = load_clip(name or DEMO_NAME, device=device)
+    clip = load_clip(name or DEMO_NAME, device=device, decoding=decoding)
     note(f"{clip.checkpoint.name} on {clip.device}, {clip.precision}")
     return clip
 
 
 def embed_source(
-    path: str, model: str | None, device: str, band: Band | None = None
+    path: str,
+    model: str | None,
+    device: str,
+    band: Band | None = None,
+    decoding: str = "exact",
 ) -> tuple[Clip, FileEmbeddings]:
     """Load a checkpoint and embed the images of a source, or read them if they are stored.
 
@@ -74,7 +78,7 @@ def embed_source(
     """
     stored = path.endswith(EMBEDDINGS_SUFFIX) and Path(path).is_file()
     listing = Listing(()) if stored else list_source(path)
-    clip = load_model(model, device)
+    clip = load_model(model, device, decoding)
     if band is not None:
         clip.isoclip(band)  # tells a band that is too wide before the work, not after it
     if stored:
