@@ -169,7 +169,7 @@ def measure_scale(record: Record, full: bool) -> None:
 
 def measure_kmeans(record: Record, full: bool) -> None:
     """Our k-means against scikit-learn's two, at a given count."""
-    n, count = (1_000_000, 1_000) if full else (20_000, 100)
+    n, count = (1_000_000, 500) if full else (20_000, 100)
     rows, truth = clip_like_truth(n, count)
     walls: list[float] = []
 

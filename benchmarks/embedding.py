@@ -1,7 +1,7 @@
 """How fast does an image file become a stored embedding, against FiftyOne's own open_clip model?
 
     python benchmarks/embedding.py            # 32 images, for a look
-    python benchmarks/embedding.py --full     # 384 images, what the README states
+    python benchmarks/embedding.py --full     # 128 images, what the README states
 
 ViT-B-32 with the same random weights on both sides, real files, a MongoDB of this benchmark's own.
 From file to stored embedding is measured in seconds on the clock, because workers and the database
@@ -138,9 +138,9 @@ def folded_against_plain(clip: Any, turns: int) -> float:
 def main() -> None:
     """Measure, print the results and write them down."""
     parser = argparse.ArgumentParser(description="Embed image files, ours and FiftyOne's.")
-    parser.add_argument("--full", action="store_true", help="384 images and not 32")
+    parser.add_argument("--full", action="store_true", help="128 images and not 32")
     full = parser.parse_args().full
-    count, turns = (384, 3) if full else (32, 1)
+    count, turns = (128, 3) if full else (32, 1)
     packages = ("fiftyone", "open_clip_torch", "torch", "pillow", "simplejpeg")
     record = Record("embedding", question="Time from image file to embedding", packages=packages)
     with own_database() as folder:

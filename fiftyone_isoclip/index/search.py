@@ -71,8 +71,8 @@ class SearchIndex:
         """What a search does, in a sentence."""
         if self.inverted is None or not self._proposes:
             return f"flat: exact, all of {self.exact.n:,} vectors are scored"
-        k, due = next(iter(DUE.items()))
-        effort = self.inverted.efforts[k]
+        k, effort = min(self.inverted.efforts.items())
+        due = DUE[k]
         return (
             f"inverted file: {effort.probes:,} of {self.inverted.cells:,} cells opened and "
             f"{effort.width:,} of {self.exact.n:,} vectors scored for k = {k}, "
@@ -131,7 +131,7 @@ class SearchIndex:
         """
         asked = np.asarray(queries)
         fits = asked.ndim == 2 and asked.shape[1] == self.exact.dim and len(asked) > 0
-        if not (fits and self._proposes and among is None and 1 <= k <= max(DUE)):
+        if not (fits and among is None and 1 <= k <= self._most_proposed):
             return self.exact.nearest(queries, k, among=among)
         units = unit_rows(asked)
         found = [self._nearest(units[[row]], k) for row in range(len(units))]
@@ -153,6 +153,11 @@ class SearchIndex:
         if len(rows) > 2 * k:
             rows = rows[np.argpartition(scores, len(rows) - 2 * k)[len(rows) - 2 * k :]]
         return self.exact.nearest(unit, k, among=rows)
+
+    @property
+    def _most_proposed(self) -> int:
+        """For up to how many neighbours the inverted file proposes."""
+        return max(self.inverted.efforts, default=0) if self.inverted is not None else 0
 
     @property
     def _proposes(self) -> bool:

@@ -56,7 +56,7 @@ class InvertedFile:
         index: faiss's; it numbers its rows by place.
         keys: (places,) what `row_keys` gave for the row of each place.
         trained_on: how many rows there were when the cells were chosen.
-        efforts: by the neighbours asked for; empty if no effort reaches the aim.
+        efforts: by the neighbours asked for, without those for which no effort reaches the aim.
         gone: how many places stood for no row when the efforts were measured.
     """
 
@@ -100,9 +100,8 @@ class InvertedFile:
             found = _least_effort(
                 self.index, sample[some], truth[some, :due], truth_units[some, :due], k
             )
-            if found is None:
-                return replace(self, efforts={}, gone=gone)
-            efforts[k] = found
+            if found is not None:
+                efforts[k] = found
         return replace(self, efforts=efforts, gone=gone)
 
 
@@ -129,6 +128,8 @@ def train(units: Table, keys: Keys) -> InvertedFile:
     codes = dim // _DIMS_A_CODE
     metric = faiss.METRIC_INNER_PRODUCT
     index = faiss.IndexIVFPQFastScan(quantizer, dim, count, codes, _BITS_A_CODE, metric)
+    # Codes of what a row differs from its cell's centre by are as long, and twice as good.
+    index.by_residual = True
     index.train(padded(units[some_rows(rng, len(units), _TRAINING_ROWS_OF_CODES)]))
     _add(index, units)
     return InvertedFile(index, keys, len(units), {})

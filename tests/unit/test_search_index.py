@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,21 @@ def test_the_recall_it_states_is_measured_and_not_assumed(made, monkeypatch):
         type(index.inverted)(index.inverted.index, index.inverted.keys, N, {25: lazy, 100: lazy}),
     )
     assert recall(poor.nearest(table[::17], 25), table, table[::17]) < 0.997
+
+
+def test_where_no_effort_reaches_the_recall_for_many_neighbours_few_still_use_it(made, monkeypatch):
+    table, ids, index = made
+    some = replace(index.inverted, efforts={25: index.inverted.efforts[25]})
+    partly = index_of(table, ids, some)
+    assert (partly.kind, partly.is_due) == ("inverted file", False)
+    asked = []
+    propose = type(some).propose
+    monkeypatch.setattr(type(some), "propose", lambda *said: asked.append(1) or propose(*said))
+    assert recall(partly.nearest(table[:50], 25), table, table[:50]) >= 0.997
+    assert len(asked) == 50
+    exact = partly.exact.nearest(table[:50], 60)
+    np.testing.assert_array_equal(partly.nearest(table[:50], 60).rows, exact.rows)
+    assert len(asked) == 50
 
 
 def test_a_view_loses_nothing(made):
