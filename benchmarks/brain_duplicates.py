@@ -112,9 +112,7 @@ def main() -> None:
         target=f">= {TIMES_FASTER} x the Brain's sklearn index, no pair missed",
         measured=f"{times} x; pairs missed: {left}, the Brain {theirs}",
         met=times >= TIMES_FASTER and left == 0,
-        note=""
-        if times >= TIMES_FASTER
-        else "the rest is FiftyOne reading and writing ids",
+        note="" if times >= TIMES_FASTER else "the rest is FiftyOne reading and writing ids",
     )
     alone = ratio(inside["brain"], inside["isoclip"])
     record.results["times_faster"] = {"compute_near_duplicates": times, "comparing": alone}

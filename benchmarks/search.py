@@ -84,10 +84,11 @@ def in_index(n: int, record: Record) -> float:
     return milliseconds["ours"]
 
 
+ASKED = "each of our searches asks the database once, so that no deleted sample is returned"
 MISSED = {
     100_000: "",
-    1_000_000: "tried on these vectors at this recall: IVF-Flat 30 ms, IVF-RaBitQ 3.5 ms, product "
-    "codes of all cells 5.4 ms, opening cells by a bound on the similarity (no gain)",
+    1_000_000: "tried on these vectors: whole vectors in the cells (IVF-Flat), some 30 ms; product "
+    "codes of rows and not of residuals, a recall of .998 at most",
 }
 
 
@@ -195,6 +196,7 @@ def through_fiftyone(n: int, record: Record) -> None:
             target=f">= {TIMES_FASTER} x the Brain's sklearn backend",
             measured=f"{times} x ({spent['ours']} ms against {spent['brain']} ms)",
             met=times >= TIMES_FASTER,
+            note="" if times >= TIMES_FASTER else ASKED,
             note="" if n == SAMPLES[True] else f"the target is for {SAMPLES[True]:,} samples",
         )
     record.results["fiftyone_reopened_and_searched_seconds"] = round(reopened, 2)
