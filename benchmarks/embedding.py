@@ -27,6 +27,8 @@ SIZES = {"640x480": (640, 480), "1024x768": (1024, 768), "12 MP": (4000, 3000)}
 BATCH = 16
 VOC_CLASSES = 20
 WARM_UP = 2
+TOWER = "nearly all of the time is the tower's; torch.compile and OpenVINO were tried (decision 9)"
+DECODER = "what is left is mostly decoding; a smaller scale would cost more than 1e-5 in cosine"
 
 
 def fiftyones_model(checkpoint: str) -> Any:
@@ -173,6 +175,7 @@ def state(
         ("fiftyone", "auto", 5.0),
         ("fiftyone_batch_16", "auto", 4.0),
         ("fiftyone", "float32", 1.4),
+        ("fiftyone_batch_16", "float32", 1.4),
     ):
         times = ratio(seconds[peer], seconds[way])
         kind = precision if way == "auto" else way
@@ -182,6 +185,7 @@ def state(
             target=f">= {least} x",
             measured=f"{times} x",
             met=times >= least,
+            note="" if times >= least else TOWER,
         )
     for size, way, least in (
         ("640x480", "exact", 2.2),
@@ -195,6 +199,7 @@ def state(
             target=f">= {least} x",
             measured=f"{times} x",
             met=times >= least,
+            note="" if times >= least else DECODER,
         )
     record.row(
         f"IsoCLIP against plain CLIP, forward pass, {precision}, batch {BATCH}",
