@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from harness import Record, clip_like, in_turns, ratio
+from harness import Record, clip_like, ratio
 from harness.database import own_database
 
 DIM, K, NEAREST = 272, 25, 10
@@ -93,15 +93,21 @@ MISSED = {
 
 
 def turns(contenders: dict[str, Callable[[], Any]]) -> Seconds:
-    """Ten searches each in turns; -> seconds of one, turn by turn."""
+    """Ten searches each in turns; -> the median seconds of one, turn by turn.
 
-    def ten(search: Callable[[], Any]) -> Callable[[], None]:
-        return lambda: [search() for _ in range(SEARCHES)] and None
-
-    tens = {name: ten(search) for name, search in contenders.items()}
-    seconds = in_turns(tens, TURNS + 1, time.perf_counter)
-    # The first turn touches every page for the first time.
-    return {name: [each / SEARCHES for each in spent[1:]] for name, spent in seconds.items()}
+    The median and not the mean: the first search after another contender's turn finds its pages
+    gone from the caches, whoever it is.
+    """
+    seconds: Seconds = {name: [] for name in contenders}
+    for _ in range(TURNS):
+        for name, search in contenders.items():
+            spent = []
+            for _ in range(SEARCHES):
+                started = time.perf_counter()
+                search()
+                spent.append(time.perf_counter() - started)
+            seconds[name].append(median(spent))
+    return seconds
 
 
 def peers(units: Any, rows: Any) -> dict[str, Callable[[], Any]]:
