@@ -45,8 +45,7 @@ def embedded(folder, clip):
 def test_each_vector_is_that_of_its_own_file(embedded, folder, clip):
     assert embedded.embedded_paths == folder.readable
     alone = [
-        clip.image_embeddings(torch.stack(clip.reader.read(path)))[0]
-        for path in folder.readable
+        clip.image_embeddings(torch.stack(clip.reader.read(path)))[0] for path in folder.readable
     ]
     np.testing.assert_allclose(embedded.embeddings, alone, atol=1e-5)
 
