@@ -33,7 +33,9 @@ GIGABYTE = 2**30
 def work(path: str, recall: float | None) -> None:
     """Search the vectors in a file once, and say what it took."""
     from fiftyone_isoclip.index import find_pairs
+    from fiftyone_isoclip.index.bounds import choose_device
 
+    choose_device(MILLION)  # imports torch, which is there already when images were embedded
     rows = np.load(path)
     find_pairs(rows[:25_000], SIMILARITY, recall=recall)
     wall, cpu = time.perf_counter(), time.process_time()

@@ -95,7 +95,7 @@ class Fit:
 def find_fit(settings: Mapping[str, Any], own: OwnTransform) -> Fit | None:
     """The fit that gives what open_clip's own transform gives, up to rounding.
 
-    Pillow's weights are finer: a level of 255 in one pixel of a hundred, two when it enlarges.
+    Pillow's weights are finer: a level of 255 in one pixel of a hundred, two in one of thousands.
     None if there is none: a release of open_clip may do more than resize, crop and normalise.
     """
     try:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fiftyone_isoclip.encoder import load_clip, read_image
+from fiftyone_isoclip.hardware import processor_has_bf16
 from tests.e2e.app_page import AppPage
 from tests.e2e.conftest import KINDS, SOURCES
 
@@ -44,9 +45,11 @@ def test_embedding_through_the_form_stores_the_towers_output(
     assert re.search(rf"Embeddings computed:\s*{N}\b", result)
     app.leave_result()
     photographs.reload()
-    np.testing.assert_allclose(
-        np.stack(photographs.values("clip_embedding")), towers_output(photographs), atol=1e-4
-    )
+    found, right = np.stack(photographs.values("clip_embedding")), towers_output(photographs)
+    error = np.linalg.norm(found - right, axis=1) / np.linalg.norm(right, axis=1)
+    # The operator computes in bf16 where the processor has it: every product of the tower's layers
+    # is rounded by 2^-9, and tens of these add up at random.
+    assert error.max() < (2.0**-5 if processor_has_bf16() else 1e-5)
 
 
 def test_duplicates_through_the_form_show_the_planted_groups(
@@ -89,7 +92,7 @@ def await_view(session: Any, seconds: float = 60) -> Any:
 def towers_output(dataset: fo.Dataset) -> np.ndarray[Any, Any]:
     """The tower's output image by image, without batches, operators or a database."""
     torch.set_num_threads(1)
-    clip = load_clip("isoclip-demo", device="cpu")
+    clip = load_clip("isoclip-demo", device="cpu", precision="float32")
     paths = dataset.values("filepath")
     rows = [clip.image_embeddings(clip.preprocess(read_image(path))[None])[0] for path in paths]
     return np.stack(rows)

@@ -39,8 +39,11 @@ def test_runs_tell_what_was_asked_and_found(dataset, searched, checkpoint):
     )  # fmt: skip
     assert first.parameters == {
         "field": "clip_embedding", "similarity": SIMILARITY, "prefer": "largest",
+        "recall": None,
     }  # fmt: skip
-    assert first.counts == {"compared": 6, "skipped": 0, "groups": 2, "duplicates": 2}
+    assert first.counts == {
+        "compared": 6, "skipped": 0, "groups": 2, "duplicates": 2, "recall": 1.0,
+    }  # fmt: skip
     assert first.checkpoint == checkpoint
     assert len(first.fingerprint) == 64
     assert first.time < latest.time

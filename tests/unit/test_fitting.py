@@ -42,7 +42,11 @@ def smooth(width, height):
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_setting_agrees_within_a_level_or_two_when_it_enlarges(name, size):
+def test_every_setting_agrees_within_two_levels(name, size):
+    """Two passes round to 8 bits. A level in the first can weigh up to 1.3 in a bicubic second.
+
+    Rounding adds at most one to that: two whole levels at the most, and those are rare.
+    """
     settings = COMMON | SETTINGS[name]
     own = own_transform(settings)
     fit = find_fit(settings, own)
@@ -53,8 +57,8 @@ def test_every_setting_agrees_within_a_level_or_two_when_it_enlarges(name, size)
     assert found.shape == expected.shape
     assert found.is_contiguous()
     levels = ((expected * std + mean) * 255 - found).abs()
-    enlarged = min(size) < max(expected.shape)
-    assert levels.max() < (2.01 if enlarged else 1.01)
+    assert levels.max() < 2.01
+    assert (levels > 1.01).float().mean() < 5e-4
     assert (levels > 0.5).float().mean() < 0.03
 
 
