@@ -1,0 +1,103 @@
+"""The panel itself: which tab is shown, which events reach it, and what is said when it fails."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_isoclip.app.panel.clusters import ClustersTab
+from fiftyone_isoclip.app.panel.duplicates import DuplicatesTab
+from fiftyone_isoclip.app.panel.leaks import LeaksTab
+from fiftyone_isoclip.app.panel.page import Page
+from fiftyone_isoclip.app.panel.runs import RunsTab
+from fiftyone_isoclip.app.panel.space import SpaceTab
+from fiftyone_isoclip.app.panel.tab import Context, Tab, recall
+from fiftyone_isoclip.dataset.fields import dataset_of
+from fiftyone_isoclip.errors import IsoClipError
+
+logger = logging.getLogger(__name__)
+
+PANEL = "isoclip"
+
+TABS: dict[str, Tab] = {
+    tab.name: tab for tab in (DuplicatesTab(), LeaksTab(), ClustersTab(), SpaceTab(), RunsTab())
+}
+_FIRST = DuplicatesTab.name
+_PLOT = "plot_"
+
+
+class IsoClipPanel(foo.Panel):
+    """Reviews what the operators found. A browser can call every public method by its name."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """How the App lists the panel."""
+        return foo.PanelConfig(
+            name=PANEL,
+            label="IsoCLIP",
+            help_markdown="Review duplicates, leaks between splits and clusters; compare spaces.",
+            surfaces="grid",
+            category=foo.Categories.CURATE,
+            icon="/assets/icon-light.svg",
+            light_icon="/assets/icon-light.svg",
+            dark_icon="/assets/icon-dark.svg",
+        )
+
+    def act(self, ctx: Context) -> None:
+        """Do what was pressed. An input that was changed needs nothing: it is shown anew."""
+        action = _tab(ctx).actions.get(_asked(ctx))
+        if action is not None:
+            _told(ctx, lambda: action(ctx))
+
+    def on_change_dataset(self, ctx: Context) -> None:
+        """Forget what was chosen on another dataset."""
+        # Beware: the App calls this two or three times, and again for whatever it changes.
+        if ctx.dataset is not None and recall(ctx, "dataset") != ctx.dataset.name:
+            ctx.panel.state.clear()
+            ctx.panel.set_state("dataset", ctx.dataset.name)
+
+    def on_change_selected(self, ctx: Context) -> None:
+        """Show the tab anew: it may be about the selected samples."""
+
+    def render(self, ctx: Context) -> types.Property:
+        """Draw the chosen tab."""
+        drawn = types.Object()
+        page = Page(drawn, self.act)
+        page.tabs("tab", {name: tab.label for name, tab in TABS.items()}, _FIRST)
+        try:
+            dataset_of(ctx.dataset)
+            _tab(ctx).show(ctx, page)
+        except IsoClipError as error:
+            page.notice(str(error), "warning")
+        except Exception as error:
+            logger.exception("the tab %s failed", _tab(ctx).name)
+            page.notice(_unforeseen(error), "error")
+        view = types.GridView(orientation="vertical", align_x="left", gap=2, width=100)
+        return types.Property(drawn, view=view)
+
+
+def _tab(ctx: Context) -> Tab:
+    return TABS.get(recall(ctx, "tab", _FIRST), TABS[_FIRST])
+
+
+def _asked(ctx: Context) -> str:
+    """The name of the action: a button's own, or the one that a plot's name ends in."""
+    place = str(ctx.params.get("path") or "").rsplit(".", 1)[-1]
+    return str(ctx.params.get("do") or place.removeprefix(_PLOT))
+
+
+def _told(ctx: Context, work: Any) -> None:
+    try:
+        work()
+    except IsoClipError as error:
+        ctx.ops.notify(str(error), variant="error")
+    except Exception as error:
+        logger.exception("an action of the panel failed")
+        ctx.ops.notify(_unforeseen(error), variant="error")
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{type(error).__name__}: {error} (the App server's log has the details)"

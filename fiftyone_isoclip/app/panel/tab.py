@@ -1,0 +1,41 @@
+"""One tab of the panel: what it shows, and what it does when something on it is pressed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from fiftyone_isoclip.app.panel.page import Page
+
+Context = Any
+"""A fiftyone.operators.ExecutionContext; FiftyOne ships no types."""
+
+Action = Callable[[Context], None]
+"""What an event does; ``ctx.params`` holds what the button or plot was given."""
+
+
+class Tab(ABC):
+    """Shows something about ``ctx.dataset``, which may have changed since the last event.
+
+    ``actions`` are the only functions that a browser can call, by their names.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    actions: ClassVar[Mapping[str, Action]]
+
+    @abstractmethod
+    def show(self, ctx: Context, page: Page) -> None:
+        """Draw the tab; called after every event, so it must be quick and write nothing."""
+
+
+def recall(ctx: Context, name: str, default: Any = None) -> Any:
+    """What was chosen on the panel under a name, or is remembered from an earlier event."""
+    found = ctx.panel.get_state(name)
+    return default if found is None else found
+
+
+def remember(ctx: Context, name: str, value: Any) -> None:
+    """Keep a small value for the next events: a number, a word, a few ids."""
+    ctx.panel.set_state(name, value)
