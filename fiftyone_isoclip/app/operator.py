@@ -22,12 +22,14 @@ Context = Any
 class SteppedOperator(foo.Operator, ABC):
     """Its ``steps`` return what Python callers get; ``reveal`` is what the App does with it.
 
-    ``name_``, ``label`` and ``description`` are how the App lists it.
+    ``name_``, ``label`` and ``description`` are how the App lists it; ``risk`` is what agents go by.
     """
 
     name_: ClassVar[str]
     label: ClassVar[str]
     description: ClassVar[str]
+    risk: ClassVar[types.RiskLevel] = types.RiskLevel.MEDIUM
+    """What it replaces are values of its own, which can be made again, unless it says otherwise."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -42,8 +44,7 @@ class SteppedOperator(foo.Operator, ABC):
             dynamic=True,
             execute_as_generator=True,
             allow_delegated_execution=True,
-            # What it replaces are values of its own, which can be made again.
-            risk_level=types.RiskLevel.MEDIUM,
+            risk_level=self.risk,
         )
 
     def run(self, samples: Any, params: dict[str, Any], *, delegate: bool) -> Any:
