@@ -22,7 +22,7 @@ Context = Any
 class SteppedOperator(foo.Operator, ABC):
     """Its ``steps`` return what Python callers get; ``reveal`` is what the App does with it.
 
-    ``name_``, ``label`` and ``description`` are how the App lists it; ``risk`` is what agents go by.
+    ``name_``, ``label`` and ``description`` are how the App lists it, ``risk`` warns agents.
     """
 
     name_: ClassVar[str]

@@ -13,12 +13,13 @@ _HOMES = {
     "embeddings": ["EmbedReport", "embed"],
     "groups": ["DuplicateReport", "load_duplicates"],
     "model": ["IsoClipModel", "load_model"],
-    "runs": ["SavedRun", "delete_run", "list_runs", "load_run"],
+    "runs": ["SavedRun", "delete_run", "list_runs", "load_run", "rename_run"],
     "search": ["SimilarReport", "find_similar"],
     "similarity": ["FaissSimilarityConfig", "FaissSimilarityIndex"],
     "similarity_changes": ["IndexChanges", "find_changes"],
     "similarity_runs": ["build_similarity"],
     "upgrades": ["UpgradeReport", "upgrade"],
+    "verdicts": ["forget_verdicts", "read_verdicts", "say_not_duplicates"],
     "zoo": ["register"],
 }
 

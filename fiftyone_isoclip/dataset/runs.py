@@ -13,6 +13,7 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.runs as fors
+from fiftyone.core.view import DatasetView
 
 from fiftyone_isoclip.dataset.fields import check_alive, check_key, dataset_of, declare_field
 from fiftyone_isoclip.dataset.writing import write_values
@@ -45,6 +46,7 @@ class SavedRun:
         parameters: what was asked for.
         checkpoint: the name of the checkpoint, ``fingerprint`` its weights, ``band`` what was kept.
         counts: what was found.
+        details: more of what was found, as JSON values: a few kilobytes, never one entry a sample.
         fields: the fields it wrote.
         time: when it began (UTC); ``complete`` is False if it did not end.
     """
@@ -57,6 +59,7 @@ class SavedRun:
     band: str
     fields: tuple[str, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
     time: datetime | None = None
     complete: bool = False
 
@@ -102,6 +105,47 @@ def delete_run(dataset: fo.Dataset, key: str) -> None:
     load_run(dataset, key)
     _clean(dataset, dataset.get_run_info(key).config)
     fors.Run.delete_run(dataset, key, cleanup=False)
+
+
+def update_run(dataset: fo.Dataset, key: str, **changes: Any) -> None:
+    """Replace what is remembered of a run: ``counts``, ``details`` or ``parameters``.
+
+    Raises:
+        DatasetError: there is no such run of this package.
+    """
+    load_run(dataset, key)
+    config = dataset.get_run_info(key).config
+    for name, value in changes.items():
+        setattr(config, name, value)
+    dataset.update_run_config(key, config)
+
+
+def rename_run(dataset: fo.Dataset, key: str, new_key: str) -> None:
+    """Rename a run with its fields and its saved view.
+
+    Raises:
+        DatasetError: there is no such run, or something else has the new name.
+    """
+    run = load_run(dataset, key)
+    names = {name: _renamed(name, key, new_key) for name in run.fields}
+    check_free(dataset, new_key, run.method, tuple(names.values()))
+    if dataset.has_run(new_key):
+        raise DatasetError(f"a run {new_key!r} exists already; choose another name or delete it")
+    config = dataset.get_run_info(key).config
+    stages = None
+    if dataset.has_saved_view(config.view):
+        stages = _replaced(dataset.load_saved_view(config.view)._serialize(), names)
+        dataset.delete_saved_view(config.view)
+    there = {old: new for old, new in names.items() if dataset.has_field(old)}
+    if there:
+        dataset.rename_sample_fields(there)
+    dataset.rename_run(key, new_key)
+    config = dataset.get_run_info(new_key).config
+    config.fields, config.view = list(names.values()), new_key
+    dataset.update_run_config(new_key, config)
+    if stages is not None:
+        view = DatasetView._build(dataset, stages)
+        dataset.save_view(new_key, view, description=_description(run.method))
 
 
 def check_free(dataset: fo.Dataset, key: str, method: str, fields: tuple[str, ...]) -> None:
@@ -152,6 +196,7 @@ def save_run(
         fingerprint=run.fingerprint,
         band=run.band,
         counts=dict(run.counts),
+        details=dict(run.details),
         fields=list(columns),
         view=run.key,
         complete=False,
@@ -162,9 +207,29 @@ def save_run(
         declare_field(dataset, name, column.kind)
         write_values(dataset, name, column.values)
     check_alive(dataset)
-    dataset.save_view(run.key, view(), description=f"made by fiftyone-isoclip: {run.method}")
+    dataset.save_view(run.key, view(), description=_description(run.method))
     config.complete = True
     dataset.update_run_config(run.key, config)
+
+
+def _description(method: str) -> str:
+    return f"made by fiftyone-isoclip: {method}"
+
+
+def _renamed(name: str, key: str, new_key: str) -> str:
+    return new_key + name.removeprefix(key) if name.startswith(key) else name
+
+
+def _replaced(value: Any, names: Mapping[str, str]) -> Any:
+    """The stages of a view, with other names for fields, also inside expressions (``$name``)."""
+    if isinstance(value, dict):
+        return {name: _replaced(part, names) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replaced(part, names) for part in value]
+    if not isinstance(value, str):
+        return value
+    plain = value.lstrip("$")
+    return value[: len(value) - len(plain)] + names.get(plain, plain)
 
 
 def _clean(dataset: fo.Dataset, config: IsoClipRunConfig) -> None:
@@ -186,6 +251,7 @@ def _saved(info: fors.RunInfo) -> SavedRun:
         band=config.band,
         fields=tuple(config.fields),
         counts=config.counts,
+        details=getattr(config, "details", {}),
         time=info.timestamp,
         complete=config.complete,
     )

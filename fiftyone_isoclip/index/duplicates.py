@@ -69,18 +69,33 @@ def group_duplicates(
             f"These pairs were found among {pairs.n} rows and the index has {index.n}; "
             "search this index for its own pairs."
         )
+    keepers, members, scores, place = _spokes(pairs, prefer)
+    joined = _joined(keepers, members, scores, place)
+    order = joined[np.lexsort((members[joined], -scores[joined], place[keepers[joined]]))]
+    return _groups(index.vectors, keepers[order], members[order], scores[order])
+
+
+def count_duplicates(pairs: Pairs, *, prefer: npt.ArrayLike | None = None) -> tuple[int, int]:
+    """How many groups `group_duplicates` would make of these pairs, and of how many members."""
+    keepers, members, scores, place = _spokes(pairs, prefer)
+    joined = _joined(keepers, members, scores, place)
+    return len(np.unique(keepers[joined])), len(joined)
+
+
+def _spokes(pairs: Pairs, prefer: npt.ArrayLike | None) -> tuple[Rows, Rows, Float32s, Rows]:
+    """The pairs between a keeper and another row, from the keeper; and the place of each row."""
     ends = np.concatenate([pairs.left, pairs.right])
     others = np.concatenate([pairs.right, pairs.left])
     scores = np.concatenate([pairs.similarity, pairs.similarity])
-    place = _places(np.bincount(ends, minlength=index.n), prefer)
-    is_keeper = _independent(ends, others, place)
-    spokes = is_keeper[ends]
-    keepers, members, scores = ends[spokes], others[spokes], scores[spokes]
+    place = _places(np.bincount(ends, minlength=pairs.n), prefer)
+    spokes = _independent(ends, others, place)[ends]
+    return ends[spokes], others[spokes], scores[spokes], place
+
+
+def _joined(keepers: Rows, members: Rows, scores: Float32s, place: Rows) -> Rows:
+    """Which of the spokes each member follows: to its most similar keeper."""
     closest = np.lexsort((place[keepers], -scores, members))
-    first = np.unique(members[closest], return_index=True)[1]
-    joined = closest[first]
-    order = joined[np.lexsort((members[joined], -scores[joined], place[keepers[joined]]))]
-    return _groups(index.vectors, keepers[order], members[order], scores[order])
+    return closest[np.unique(members[closest], return_index=True)[1]]
 
 
 def _places(degrees: Rows, prefer: npt.ArrayLike | None) -> Rows:
