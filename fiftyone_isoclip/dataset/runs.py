@@ -16,6 +16,8 @@ import fiftyone.core.runs as fors
 from fiftyone.core.view import DatasetView
 
 from fiftyone_isoclip.dataset.fields import check_alive, check_key, dataset_of, declare_field
+from fiftyone_isoclip.dataset.sources import sum_sources
+from fiftyone_isoclip.dataset.kept_pairs import drop_pairs
 from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.errors import DatasetError
 
@@ -48,6 +50,7 @@ class SavedRun:
         counts: what was found.
         details: more of what was found, as JSON values: a few kilobytes, never one entry a sample.
         fields: the fields it wrote.
+        sources: checksums of what its vectors were made from (`sources.sum_sources`).
         time: when it began (UTC); ``complete`` is False if it did not end.
     """
 
@@ -60,6 +63,7 @@ class SavedRun:
     fields: tuple[str, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[int, ...] = ()
     time: datetime | None = None
     complete: bool = False
 
@@ -181,7 +185,7 @@ def save_run(
 
     Args:
         samples: what the run was about.
-        run: what to remember; its ``fields``, ``time`` and ``complete`` are filled in here.
+        run: what to remember; its ``fields``, ``sources``, ``time`` and ``complete`` are set here.
         columns: the fields to write, by name.
         view: makes the view to save, once the fields are there.
     """
@@ -197,6 +201,7 @@ def save_run(
         band=run.band,
         counts=dict(run.counts),
         details=dict(run.details),
+        sources=sum_sources(samples, run.parameters["field"]) if "field" in run.parameters else [],
         fields=list(columns),
         view=run.key,
         complete=False,
@@ -233,6 +238,7 @@ def _replaced(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def _clean(dataset: fo.Dataset, config: IsoClipRunConfig) -> None:
+    drop_pairs(dataset, getattr(config, "details", {}).get("pairs"))
     fields = [name for name in config.fields if dataset.has_field(name)]
     if fields:
         dataset.delete_sample_fields(fields)
@@ -252,6 +258,7 @@ def _saved(info: fors.RunInfo) -> SavedRun:
         fields=tuple(config.fields),
         counts=config.counts,
         details=getattr(config, "details", {}),
+        sources=tuple(getattr(config, "sources", ())),
         time=info.timestamp,
         complete=config.complete,
     )
