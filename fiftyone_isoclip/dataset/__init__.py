@@ -8,10 +8,18 @@ from __future__ import annotations
 import lazy_loader
 
 _HOMES = {
-    "clusters": ["ClusterReport", "find_clusters"],
-    "duplicates": ["DEFAULT_KEEPER_RULE", "DEFAULT_SIMILARITY", "KEEPER_RULES", "find_duplicates"],
+    "cluster_names": ["NamingReport", "name_cluster", "name_clusters_by"],
+    "clusters": ["ClusterReport", "find_clusters", "load_clusters", "outliers_view"],
+    "duplicates": [
+        "DEFAULT_KEEPER_RULE",
+        "DEFAULT_SIMILARITY",
+        "KEEPER_RULES",
+        "find_duplicates",
+        "find_exact_duplicates",
+    ],
     "embeddings": ["EmbedReport", "embed"],
     "groups": ["DuplicateReport", "load_duplicates"],
+    "maps": ["MapReport", "map_embeddings"],
     "model": ["IsoClipModel", "load_model"],
     "runs": ["SavedRun", "delete_run", "list_runs", "load_run", "rename_run"],
     "search": ["SimilarReport", "find_similar"],

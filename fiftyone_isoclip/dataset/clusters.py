@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import fiftyone as fo
@@ -11,7 +11,7 @@ import numpy as np
 from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
-from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
+from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, load_run, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
 from fiftyone_isoclip.index import ClusterMethod, Clusters, cluster
 from fiftyone_isoclip.projector import Band
@@ -20,6 +20,11 @@ METHOD = "clusters"
 DEFAULT_KEY = "clusters"
 NOISE = "noise"
 """The name of what the Leiden algorithm leaves out."""
+
+REMEMBERED = 200
+"""How many clusters, the largest ones, a run describes; the fields tell of all."""
+
+SHOWN_OUTLIERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,16 @@ class ClusterReport:
     """The clusters found, the largest first.
 
     ``silhouette`` is in [-1, 1], or None with fewer than two clusters. ``skipped`` maps the
-    samples that have no cluster because they could not be compared to the reason.
+    samples that have no cluster because they could not be compared to the reason. After loading a
+    saved run ``clusters`` are the REMEMBERED largest of ``n_clusters`` and ``skipped`` is empty.
     """
 
     dataset: fo.Dataset = field(repr=False)
     key: str
     clusters: tuple[SampleCluster, ...]
+    n_clusters: int
     n_noise: int
+    n_skipped: int
     silhouette: float | None
     skipped: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,9 +71,9 @@ class ClusterReport:
     def __str__(self) -> str:
         sizes = ", ".join(str(cluster.size) for cluster in self.clusters[:10])
         return (
-            f"{len(self.clusters)} clusters (sizes {sizes or 'none'}"
-            f"{', ...' if len(self.clusters) > 10 else ''}), {self.n_noise} samples as noise, "
-            f"{len(self.skipped)} could not be compared"
+            f"{self.n_clusters} clusters (sizes {sizes or 'none'}"
+            f"{', ...' if self.n_clusters > 10 else ''}), {self.n_noise} samples as noise, "
+            f"{self.n_skipped} could not be compared"
         )
 
 
@@ -119,16 +127,70 @@ def find_clusters(
         fingerprint=space.origin.fingerprint,
         band=str(space.band),
         counts={"compared": len(ids), "skipped": len(skipped), "clusters": len(clusters)},
+        details={
+            "clusters": [list(astuple(cluster)) for cluster in clusters[:REMEMBERED]],
+            "noise": n_noise,
+            "silhouette": found.silhouette,
+        },
     )
     columns = _columns(key, space, found, names)
     save_run(samples, run, columns, lambda: clusters_view(dataset, key))
-    return ClusterReport(dataset, key, clusters, n_noise, found.silhouette, skipped)
+    return ClusterReport(
+        dataset, key, clusters, len(clusters), n_noise, len(skipped), found.silhouette, skipped
+    )
+
+
+def load_clusters(dataset: fo.Dataset, key: str = DEFAULT_KEY) -> ClusterReport:
+    """The clusters of an earlier search as they were found, under the names they have now.
+
+    Raises:
+        DatasetError: there is no such run.
+    """
+    run = load_run(dataset_of(dataset), key, METHOD)
+    return ClusterReport(
+        dataset=dataset,
+        key=key,
+        clusters=tuple(SampleCluster(*facts) for facts in run.details["clusters"]),
+        n_clusters=int(run.counts["clusters"]),
+        n_noise=run.details["noise"],
+        n_skipped=int(run.counts["skipped"]),
+        silhouette=run.details["silhouette"],
+    )
 
 
 def clusters_view(dataset: fo.Dataset, key: str) -> Any:
     """The samples of a run, grouped by cluster, each medoid first."""
     name, _, similarity = _field_names(key)
     return dataset.match(F(name).exists()).group_by(name, order_by=similarity, reverse=True)
+
+
+def members_view(dataset: fo.Dataset, key: str, cluster: str) -> Any:
+    """The samples of one cluster, or of NOISE; its medoid first, then the most similar to it."""
+    name, _, similarity = _field_names(key)
+    return dataset.match(F(name) == cluster).sort_by(similarity, reverse=True)
+
+
+def outliers_view(
+    dataset: fo.Dataset, key: str, cluster: str | None = None, limit: int = SHOWN_OUTLIERS
+) -> Any:
+    """The samples that are least similar to the medoid of their cluster, the least first.
+
+    Noise has no medoid: ``members_view(dataset, key, NOISE)`` shows it.
+
+    Args:
+        dataset: where the run is.
+        key: the run's key.
+        cluster: the name of one cluster; None looks at all of them together.
+        limit: show at most this many, at least 1.
+
+    Raises:
+        DatasetError: there is no such run.
+    """
+    load_run(dataset_of(dataset), key, METHOD)
+    name, _, similarity = _field_names(key)
+    of = F(similarity).exists()
+    held = dataset.match(of if cluster is None else of & (F(name) == cluster))
+    return held.sort_by(similarity).limit(limit)
 
 
 def _field_names(key: str) -> tuple[str, str, str]:
