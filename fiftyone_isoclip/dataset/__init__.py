@@ -10,6 +10,8 @@ import lazy_loader
 _HOMES = {
     "cluster_names": ["NamingReport", "name_cluster", "name_clusters_by"],
     "clusters": ["ClusterReport", "find_clusters", "load_clusters", "outliers_view"],
+    "comparison_reports": ["ComparisonReport", "load_comparison"],
+    "comparisons": ["compare_with_clip"],
     "duplicates": [
         "DEFAULT_KEEPER_RULE",
         "DEFAULT_SIMILARITY",
@@ -21,13 +23,14 @@ _HOMES = {
     "groups": ["DuplicateReport", "load_duplicates"],
     "maps": ["MapReport", "map_embeddings"],
     "model": ["IsoClipModel", "load_model"],
+    "resolving": ["ResolveReport", "resolve_duplicates", "restore_removed"],
     "runs": ["SavedRun", "delete_run", "list_runs", "load_run", "rename_run"],
     "search": ["SimilarReport", "find_similar"],
     "similarity": ["FaissSimilarityConfig", "FaissSimilarityIndex"],
     "similarity_changes": ["IndexChanges", "find_changes"],
     "similarity_runs": ["build_similarity"],
     "upgrades": ["UpgradeReport", "upgrade"],
-    "verdicts": ["forget_verdicts", "read_verdicts", "say_not_duplicates"],
+    "verdicts": ["forget_verdicts", "prefer_keeper", "read_verdicts", "say_not_duplicates"],
     "zoo": ["register"],
 }
 

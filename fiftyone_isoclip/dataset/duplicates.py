@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
-import numpy.typing as npt
 from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
+from fiftyone_isoclip.dataset.grouping import Grouping, Ranker
 from fiftyone_isoclip.dataset.groups import (
     DEFAULT_KEY,
     METHOD,
     DuplicateReport,
-    Kind,
-    SampleCopy,
     SampleGroup,
     field_names,
     group_columns,
     groups_view,
     report_of,
 )
-from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
+from fiftyone_isoclip.dataset.kept_pairs import KeptPairs, digest_of, keep_pairs, load_pairs
+from fiftyone_isoclip.dataset.runs import SavedRun, check_free, list_runs, save_run
 from fiftyone_isoclip.dataset.spaces import open_space
-from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.dataset.thresholds import draw_curve, draw_histogram, find_threshold
+from fiftyone_isoclip.dataset.verdicts import preferred_keepers, read_verdicts
+from fiftyone_isoclip.errors import DatasetError, VectorError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking, rank_keepers
-from fiftyone_isoclip.files.copies import Contents
-from fiftyone_isoclip.files.listing import Identity, file_identity
-from fiftyone_isoclip.index import (
-    DEFAULT_SIMILARITY,
-    CosineIndex,
-    DuplicateGroup,
-    Pairs,
-    group_duplicates,
-)
+from fiftyone_isoclip.index import DEFAULT_SIMILARITY, CosineIndex, Pairs
 from fiftyone_isoclip.index.pair_search import Progress
 from fiftyone_isoclip.projector import Band
 
@@ -50,6 +43,8 @@ def find_duplicates(
     similarity: float = DEFAULT_SIMILARITY,
     band: Band | str | None = None,
     prefer: str = DEFAULT_KEEPER_RULE,
+    at_most: float | None = None,
+    least: float | None = None,
     recall: float | None = None,
     key: str = DEFAULT_KEY,
     progress: Progress | None = None,
@@ -58,8 +53,10 @@ def find_duplicates(
 
     Writes ``<key>_group``, ``_rank``, ``_role`` (keeper, duplicate, alias), ``_kind`` (exact,
     near, alias), ``_similarity`` (to the keeper), ``_least_similarity`` (between any two of the
-    group) and ``_reason`` (on the keeper), a saved view and a run, all named by the key; what an
-    earlier search left under the same key is replaced. No sample or file is deleted.
+    group), ``_bytes`` (that deleting a duplicate's file would free) and ``_reason`` (on the
+    keeper), a saved view and a run, all named by the key; what an earlier search left under the
+    same key is replaced. What a person said before is respected: see `say_not_duplicates` and
+    `prefer_keeper`. No sample or file is deleted.
 
     Args:
         samples: a dataset or view with embeddings.
@@ -68,6 +65,10 @@ def find_duplicates(
         band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
         prefer: which of a group stays: largest, sharpest, earliest, most_labels (counted over the
             dataset's label fields) or ``tag:NAME`` (samples with that tag first).
+        at_most: how many samples may go: a count from 1, or a share of the samples below 1. The
+            similarity is raised until no more would, so that the most certain ones remain.
+        least: remember the pairs from this similarity on as well, and what each similarity would
+            give: another search under the same key that is no lower then needs no comparing.
         recall: None to find every pair; for many millions of images the share of the pairs that
             suffices, in (0, 1), which is found faster. What was reached is in the report.
         key: the name of the result, ``[a-z][a-z0-9_]*``.
@@ -75,29 +76,36 @@ def find_duplicates(
 
     Raises:
         DatasetError: there are no such embeddings, or the key's fields belong to something else.
-        VectorError: the similarity is outside (-1, 1], or would give too many pairs; or memory
+        VectorError: a similarity is outside (-1, 1], or would give too many pairs; or memory
             does not suffice.
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_rule(prefer)
+    _check_at_most(at_most)
     space = open_space(samples, field, band)
     space = space.without_changed(samples)
     ids = space.stored.ids
     paths = dict(zip(*samples.values(["id", "filepath"]), strict=True))
-    search = _Search(ids, [paths[id_] for id_ in ids], _ranker(dataset, prefer))
-
-    def find(index: CosineIndex) -> Pairs:
-        return index.pairs_above(similarity, recall=recall, progress=progress)
-
-    groups = tuple(search.groups(space.vectors, find))
+    grouping = Grouping(
+        ids,
+        [paths[id_] for id_ in ids],
+        _ranker(dataset, prefer),
+        read_verdicts(dataset),
+        preferred_keepers(dataset),
+    )
+    search = _Search(dataset, key, similarity, least, recall, at_most, progress)
+    groups, details = search.run(grouping, space.vectors) if ids else ([], {})
     run = SavedRun(
         key=key,
         method=METHOD,
         parameters={
             "field": field,
-            "similarity": similarity,
+            "similarity": search.similarity,
+            "band": None if band is None else str(band),
             "prefer": prefer,
+            "at_most": at_most,
+            "least": least,
             "recall": recall,
         },
         checkpoint=space.origin.checkpoint,
@@ -109,93 +117,125 @@ def find_duplicates(
             "groups": len(groups),
             "duplicates": sum(c.kind != "alias" for group in groups for c in group.copies),
         }
-        | ({} if search.recall is None else {"recall": search.recall}),
+        | ({} if search.reached is None else {"recall": search.reached}),
+        details=details,
     )
     save_run(samples, run, group_columns(key, groups), lambda: groups_view(dataset, key))
-    return report_of(dataset, run, groups, space.stored.skipped)
+    return report_of(dataset, run, tuple(groups), space.stored.skipped)
 
 
-Ranker = Callable[[Sequence[str], Sequence[str]], KeeperRanking]
-"""From ids and paths to which of them is the best keeper."""
+def find_exact_duplicates(
+    samples: Any, *, prefer: str = DEFAULT_KEEPER_RULE, key: str = "exact_duplicates"
+) -> DuplicateReport:
+    """Group the samples whose files hold the same bytes; needs no embeddings.
+
+    Writes the same fields, saved view and run as `find_duplicates`, and deletes nothing.
+
+    Args:
+        samples: a dataset or view.
+        prefer: which of a group stays; identical files differ by place, time and labels alone.
+        key: the name of the result, ``[a-z][a-z0-9_]*``.
+
+    Raises:
+        DatasetError: the key's fields belong to something else.
+    """
+    dataset = dataset_of(samples)
+    check_free(dataset, key, METHOD, tuple(field_names(key).values()))
+    _check_rule(prefer)
+    ids, paths = samples.values(["id", "filepath"])
+    grouping = Grouping(
+        ids, paths, _ranker(dataset, prefer), read_verdicts(dataset), preferred_keepers(dataset)
+    )
+    nothing = np.zeros(0, np.int64)
+    pairs = Pairs(len(grouping.contents.rows), nothing, nothing, nothing.astype(np.float32), 1.0)
+    grouping.rank_rows(pairs)
+    groups = grouping.exact_groups()
+    run = SavedRun(
+        key=key,
+        method=METHOD,
+        parameters={"exact": True, "similarity": 1.0, "prefer": prefer},
+        checkpoint="",
+        fingerprint="",
+        band="",
+        counts={
+            "compared": len(ids),
+            "skipped": 0,
+            "groups": len(groups),
+            "duplicates": sum(c.kind != "alias" for group in groups for c in group.copies),
+            "recall": 1.0,
+        },
+    )
+    save_run(samples, run, group_columns(key, groups), lambda: groups_view(dataset, key))
+    return report_of(dataset, run, tuple(groups))
 
 
 @dataclass(slots=True)
 class _Search:
-    """The samples that are compared, by row, and what has been learnt about them."""
+    """What is asked of a search for pairs; ``similarity`` and ``reached`` are what came of it."""
 
-    ids: list[str]
-    paths: list[str]
-    rank: Ranker
-    places: dict[int, int] = field(default_factory=dict)
-    reasons: dict[int, str] = field(default_factory=dict)
-    staying: set[Identity] = field(default_factory=set)
-    recall: float | None = 1.0
+    dataset: fo.Dataset
+    key: str
+    similarity: float
+    least: float | None
+    recall: float | None
+    at_most: float | None
+    progress: Progress | None
+    reached: float | None = 1.0
 
-    def groups(
-        self, vectors: npt.NDArray[np.float32], find: Callable[[CosineIndex], Pairs]
-    ) -> list[SampleGroup]:
-        """Find the groups among vectors (n, k)."""
-        if not self.ids:
-            return []
-        contents = Contents.of(self.paths)
-        # One vector a content: no rounding can part a copy from its original, and a thousand
-        # copies of one file are one row and not half a million pairs.
-        index = CosineIndex(vectors[contents.first_rows], copy=False)
-        pairs = find(index)
-        self.recall = pairs.recall
-        copied = [content for content, rows in enumerate(contents.rows) if len(rows) > 1]
-        involved = sorted({*pairs.left.tolist(), *pairs.right.tolist(), *copied})
-        self._rank_rows([row for content in involved for row in contents.rows[content]])
-        prefer = np.full(index.n, len(self.ids))
-        prefer[involved] = [min(map(self.places.__getitem__, contents.rows[c])) for c in involved]
-        near = list(group_duplicates(index, pairs, prefer=prefer))
-        near += _lonely(copied, near)
-        near.sort(key=lambda group: group.keeper)
-        self._note_who_stays(near, contents)
-        return [self._name(group, contents) for group in near]
+    def run(self, grouping: Grouping, vectors: Any) -> tuple[list[SampleGroup], dict[str, Any]]:
+        """Find the groups among vectors (n, k), and what other similarities would give."""
+        index = CosineIndex(vectors[grouping.contents.first_rows], copy=False)
+        standing = grouping.standing
+        digest = digest_of(standing, index.vectors)
+        found = self._kept(digest) or self._compare(index)
+        self.reached = found.recall
+        pairs = grouping.without_verdicts(found)
+        grouping.rank_rows(pairs)
+        if self.at_most is not None:
+            self.similarity = find_threshold(grouping, pairs, self.similarity, self.at_most)
+        groups = grouping.groups(index, pairs.at(self.similarity))
+        if self.least is None:
+            return groups, {}
+        kept = KeptPairs(np.array(standing), found, digest)
+        return groups, {
+            "pairs": keep_pairs(self.dataset, kept),
+            "least": found.least,
+            "curve": draw_curve(grouping, pairs),
+            "histogram": draw_histogram(index, grouping.sizes),
+        }
 
-    def _rank_rows(self, rows: list[int]) -> None:
-        ranking = self.rank([self.ids[row] for row in rows], [self.paths[row] for row in rows])
-        self.places = dict(zip(rows, ranking.prefer.tolist(), strict=True))
-        self.reasons = dict(zip(rows, ranking.reasons, strict=True))
+    def _kept(self, digest: str) -> Pairs | None:
+        """What an earlier search under this key compared already."""
+        runs = {run.key: run for run in list_runs(self.dataset)}
+        if self.recall is not None or self.key not in runs:
+            return None
+        kept = load_pairs(self.dataset, runs[self.key].details.get("pairs"))
+        if kept is None or kept.digest != digest or kept.pairs.recall != 1.0:
+            return None
+        wanted = self.similarity if self.least is None else min(self.least, self.similarity)
+        return kept.pairs if np.float32(kept.pairs.least) <= np.float32(wanted) else None
 
-    def _by_rank(self, rows: Sequence[int]) -> list[int]:
-        return sorted(rows, key=self.places.__getitem__)
+    def _compare(self, index: CosineIndex) -> Pairs:
+        floors = [self.similarity]
+        if self.least is not None and self.least < self.similarity:
+            # So many look alike below the similarity that not all can be remembered? Then fewer.
+            floors = [self.least, (self.least + self.similarity) / 2, self.similarity]
+        for floor in floors[:-1]:
+            try:
+                return self._pairs(index, floor)
+            except VectorError:
+                continue
+        return self._pairs(index, floors[-1])
 
-    def _note_who_stays(self, groups: Sequence[DuplicateGroup], contents: Contents) -> None:
-        """A file that stays under any sample is no copy under another, wherever that one is."""
-        grouped = {row for group in groups for c in group.rows for row in contents.rows[c]}
-        keepers = {self._by_rank(contents.rows[group.keeper])[0] for group in groups}
-        stays = [row for row in range(len(self.ids)) if row in keepers or row not in grouped]
-        self.staying = {file_identity(self.paths[row]) for row in stays}
+    def _pairs(self, index: CosineIndex, similarity: float) -> Pairs:
+        return index.pairs_above(similarity, recall=self.recall, progress=self.progress)
 
-    def _name(self, group: DuplicateGroup, contents: Contents) -> SampleGroup:
-        keeper, *copies = self._by_rank(contents.rows[group.keeper])
-        members = [self._copy(row, "exact", 1.0) for row in copies]
-        for content, score in zip(group.members, group.similarities, strict=True):
-            rows = self._by_rank(contents.rows[content])
-            members += [self._copy(row, "near", float(score)) for row in rows]
-        return SampleGroup(
-            self.ids[keeper],
-            self.paths[keeper],
-            self.reasons[keeper],
-            float(group.least_similarity),
-            tuple(members),
+
+def _check_at_most(at_most: float | None) -> None:
+    if at_most is not None and not (0 < at_most < 1 or at_most == int(at_most) >= 1):
+        raise DatasetError(
+            f"at most {at_most} samples were to go; give a count from 1, or a share below 1"
         )
-
-    def _copy(self, row: int, kind: Kind, similarity: float) -> SampleCopy:
-        identity = file_identity(self.paths[row])
-        if identity in self.staying:
-            kind = "alias"
-        self.staying.add(identity)  # a second sample of the same file would be counted twice
-        return SampleCopy(self.ids[row], self.paths[row], kind, similarity)
-
-
-def _lonely(copied: list[int], groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
-    """Contents that several samples share and that resemble nothing else, as groups of one."""
-    grouped = {row for group in groups for row in group.rows.tolist()}
-    nobody, nothing = np.empty(0, np.int64), np.empty(0, np.float32)
-    return [DuplicateGroup(c, nobody, nothing, 1.0) for c in copied if c not in grouped]
 
 
 def _check_rule(prefer: str) -> None:

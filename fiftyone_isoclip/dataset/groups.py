@@ -17,6 +17,9 @@ from fiftyone_isoclip.dataset.runs import Column, SavedRun, load_run
 METHOD = "duplicates"
 DEFAULT_KEY = "duplicates"
 
+APART = "not a duplicate"
+"""The role of samples of a group that a person said are no duplicates of each other."""
+
 Kind = Literal["exact", "near", "alias"]
 
 
@@ -88,7 +91,7 @@ class DuplicateReport:
     @property
     def bytes_freed(self) -> int:
         """Bytes that deleting the duplicates' files would free: a hard-linked file frees none."""
-        return sum(_own_bytes(copy.path) for copy in self.duplicates)
+        return sum(own_bytes(copy.path) for copy in self.duplicates)
 
     @property
     def view(self) -> Any:
@@ -112,20 +115,20 @@ class DuplicateReport:
 
 def field_names(key: str) -> dict[str, str]:
     """The fields of a run: what each holds -> its name."""
-    parts = ("group", "rank", "role", "kind", "similarity", "least_similarity", "reason")
+    parts = ("group", "rank", "role", "kind", "similarity", "least_similarity", "bytes", "reason")
     return {part: f"{key}_{part}" for part in parts}
 
 
 def groups_view(dataset: fo.Dataset, key: str) -> Any:
-    """The samples of all groups of a run, grouped, each keeper first."""
+    """The samples of all groups of a run that are to be judged, grouped, each keeper first."""
     names = field_names(key)
-    grouped = dataset.match(F(names["group"]).exists())
+    grouped = dataset.match(F(names["group"]).exists() & (F(names["role"]) != APART))
     return grouped.group_by(names["group"], order_by=names["rank"])
 
 
 def group_columns(key: str, groups: Iterable[SampleGroup]) -> dict[str, Column]:
     """The fields that hold these groups; groups are numbered from 1, ranks from 0 (the keeper)."""
-    kinds = {"group": fo.IntField, "rank": fo.IntField}
+    kinds = {"group": fo.IntField, "rank": fo.IntField, "bytes": fo.IntField}
     kinds |= {"similarity": fo.FloatField, "least_similarity": fo.FloatField}
     values: dict[str, dict[str, Any]] = {part: {} for part in field_names(key)}
     for number, group in enumerate(groups, 1):
@@ -138,6 +141,7 @@ def group_columns(key: str, groups: Iterable[SampleGroup]) -> dict[str, Column]:
             values["least_similarity"][id_] = group.least_similarity
         values["kind"] |= {copy.id: copy.kind for copy in group.copies}
         values["similarity"] |= {copy.id: copy.similarity for copy in group.copies}
+        values["bytes"] |= {c.id: own_bytes(c.path) for c in group.copies if c.kind != "alias"}
     names = field_names(key)
     return {names[part]: Column(kinds.get(part, fo.StringField), values[part]) for part in names}
 
@@ -145,7 +149,7 @@ def group_columns(key: str, groups: Iterable[SampleGroup]) -> dict[str, Column]:
 def load_duplicates(dataset: fo.Dataset, key: str = DEFAULT_KEY) -> DuplicateReport:
     """The groups of an earlier search, without the samples deleted since.
 
-    A group whose keeper or last copy is gone is left out.
+    A group whose keeper or last copy is gone is left out, and so is one said to be no duplicates.
 
     Raises:
         DatasetError: there is no such run.
@@ -155,8 +159,10 @@ def load_duplicates(dataset: fo.Dataset, key: str = DEFAULT_KEY) -> DuplicateRep
     held = dataset.match(F(names["group"]).exists()).sort_by(names["rank"])
     rows = zip(*held.values(["id", "filepath", *names.values()]), strict=True)
     found: dict[int, list[Any]] = {}
-    for id_, path, number, _rank, role, kind, similarity, least, reason in rows:
+    for id_, path, number, _rank, role, kind, similarity, least, _bytes, reason in rows:
         group = found.setdefault(number, [None, []])
+        if role == APART:
+            continue
         if role == "keeper":
             group[0] = SampleGroup(id_, path, reason, least, ())
         else:
@@ -190,7 +196,8 @@ def _role(copy: SampleCopy) -> str:
     return "alias" if copy.kind == "alias" else "duplicate"
 
 
-def _own_bytes(path: str) -> int:
+def own_bytes(path: str) -> int:
+    """Bytes that deleting a file would free: none for a link, or while another hard link stays."""
     try:
         state = Path(path).lstat()
     except (OSError, ValueError):

@@ -7,6 +7,7 @@ from fiftyone_isoclip.index.duplicates import (
     DEFAULT_SIMILARITY,
     DuplicateGroup,
     group_duplicates,
+    join_keepers,
 )
 from fiftyone_isoclip.index.limits import PAIR_LIMIT
 from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors, Storage, check_storage
@@ -29,6 +30,7 @@ __all__ = [
     "cluster",
     "find_pairs",
     "group_duplicates",
+    "join_keepers",
     "read_store",
     "write_store",
 ]

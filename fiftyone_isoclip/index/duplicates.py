@@ -75,11 +75,11 @@ def group_duplicates(
     return _groups(index.vectors, keepers[order], members[order], scores[order])
 
 
-def count_duplicates(pairs: Pairs, *, prefer: npt.ArrayLike | None = None) -> tuple[int, int]:
-    """How many groups `group_duplicates` would make of these pairs, and of how many members."""
+def join_keepers(pairs: Pairs, *, prefer: npt.ArrayLike | None = None) -> tuple[Rows, Rows]:
+    """Who would join whom in `group_duplicates`: (m,) keepers, and (m,) the members, each once."""
     keepers, members, scores, place = _spokes(pairs, prefer)
     joined = _joined(keepers, members, scores, place)
-    return len(np.unique(keepers[joined])), len(joined)
+    return keepers[joined], members[joined]
 
 
 def _spokes(pairs: Pairs, prefer: npt.ArrayLike | None) -> tuple[Rows, Rows, Float32s, Rows]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index.vectors import Float32s, Rows
@@ -47,14 +48,16 @@ class Pairs:
                 f"Pairs were searched at similarity {self.least:g} and cannot be shown at "
                 f"{stricter:g}; search again at {stricter:g} or lower."
             )
-        kept = self.similarity >= np.float32(stricter)
-        return Pairs(
-            self.n,
-            self.left[kept],
-            self.right[kept],
-            self.similarity[kept],
-            float(stricter),
-            self.recall,
+        found = self.where(self.similarity >= np.float32(stricter))
+        return replace(found, least=float(stricter))
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> Pairs:
+        """Keep the pairs that a mask (p,) marks."""
+        return replace(
+            self,
+            left=self.left[kept],
+            right=self.right[kept],
+            similarity=self.similarity[kept],
         )
 
 
