@@ -22,6 +22,7 @@ from fiftyone_isoclip.dataset.fields import (
 )
 from fiftyone_isoclip.dataset.keeping import Keeping
 from fiftyone_isoclip.dataset.model import IsoClipModel
+from fiftyone_isoclip.dataset.speeds import remember_speed
 from fiftyone_isoclip.dataset.targets import Fields, Target, list_targets
 from fiftyone_isoclip.dataset.writing import insist, write_label_values, write_values
 from fiftyone_isoclip.encoder import Batch, Checkpoint, Clip, embed_images
@@ -112,7 +113,9 @@ def embed(
         paths, boxes = [target.path for target in wanted], [target.box for target in wanted]
         return embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
 
+    begun = time.perf_counter()
     failed = _Desk(dataset, fields, keeping, sources, progress).work_off(stale, compute)
+    remember_speed(clip, len(stale) - len(failed), time.perf_counter() - begun)
     keeping.settle([target.id for target in stale])
     return EmbedReport(
         field=fields.embedding,

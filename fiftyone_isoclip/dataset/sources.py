@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import read_origin
 
@@ -62,6 +63,16 @@ def read_sources(samples: Any, field: str) -> Sources:
         sources=[each.get("source") for each in found],
         errors={each["id"]: each["error"] for each in found if each.get("error")},
     )
+
+
+def count_missing(samples: Any, field: str) -> int:
+    """How many of the samples have no vector in a field, which need not exist."""
+    origin = read_origin(samples, field)
+    in_files = origin is not None and origin.folder is not None
+    holder = f"{field}_source" if in_files else field
+    if not samples.has_field(holder):
+        return int(samples.count())
+    return int(samples.match(~F(holder).exists()).count())
 
 
 def sum_sources(samples: Any, field: str) -> list[int]:
