@@ -9,7 +9,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
-from fiftyone_isoclip.dataset.fields import dataset_of, read_origin
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of, read_origin
 from fiftyone_isoclip.encoder import find_checkpoint, list_checkpoints
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.projector import Band
@@ -100,3 +100,19 @@ def plain_fields(dataset: fo.Dataset) -> list[str]:
     """The sample fields of embeddings that say which checkpoint made them."""
     fields = dataset.get_field_schema(ftype=fo.VectorField)
     return [name for name in fields if read_origin(dataset, name) is not None]
+
+
+def choose_field(inputs: types.Object, ctx: Context) -> str | None:
+    """A field of embeddings from a list; None, and the form says so, where there are none."""
+    fields = plain_fields(ctx.dataset)
+    if not fields:
+        refuse(
+            inputs,
+            f"Dataset {ctx.dataset.name!r} has no embeddings yet; "
+            "run the operator IsoCLIP: Compute embeddings first",
+        )
+        return None
+    default = DEFAULT_FIELD if DEFAULT_FIELD in fields else fields[0]
+    inputs.enum("field", fields, label="Embeddings", default=default, required=True)
+    chosen = ctx.params.get("field")
+    return chosen if chosen in fields else default
