@@ -72,7 +72,7 @@ class Grouping:
         return pairs.where(~apart)
 
     def rank_rows(self, pairs: Pairs) -> None:
-        """Look at the files of all contents that have a pair or a copy, to know the best keepers."""
+        """Look at the files of contents that have a pair or a copy, to know the best keepers."""
         rows = self.contents.rows
         involved = sorted({*pairs.left.tolist(), *pairs.right.tolist(), *self._copied})
         files = [row for content in involved for row in rows[content]]

@@ -1,10 +1,9 @@
-"""The pairs of a search, kept in a file so that the similarity can be moved without a new search."""
+"""The pairs of a search, kept in a file: moving the similarity needs no new search."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -100,4 +99,4 @@ def _read(path: str, written: int) -> KeptPairs:
 
 def _path(dataset: fo.Dataset, name: str) -> Path:
     # A clone has an id of its own, so deleting its run leaves the file of the original alone.
-    return side_folder() / "pairs" / str(dataset._doc.id) / f"{os.path.basename(name)}.npz"
+    return side_folder() / "pairs" / str(dataset._doc.id) / f"{Path(name).name}.npz"
