@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import fiftyone as fo
 from fiftyone import ViewField as F
 
-from fiftyone_isoclip.dataset.clusters import METHOD, NOISE
+from fiftyone_isoclip.dataset.clusterings import METHOD, NOISE
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.runs import list_runs, load_run, update_run
 from fiftyone_isoclip.errors import DatasetError
@@ -147,7 +147,7 @@ def _sizes(dataset: fo.Dataset, key: str) -> dict[str, int]:
 
 def _labels(dataset: fo.Dataset, key: str, path: str) -> dict[str, Counter[str]]:
     """How often each cluster has each label; counted by the database, in one go."""
-    labels = {cluster: Counter[str]() for cluster in (*_sizes(dataset, key), NOISE)}
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
     for pair, n in dataset.count_values(F(key).concat(_BETWEEN, F(path))).items():
         cluster, _, label = (pair or "").partition(_BETWEEN)
         if label.strip():

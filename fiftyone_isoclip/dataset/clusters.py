@@ -1,80 +1,28 @@
-"""Clusters of samples that look alike, written to fields."""
+"""Clusters of samples that look alike, found in the stored embeddings and written to fields."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
-from fiftyone import ViewField as F
 
+from fiftyone_isoclip.dataset.clusterings import (
+    DEFAULT_KEY,
+    METHOD,
+    NOISE,
+    REMEMBERED,
+    ClusterReport,
+    SampleCluster,
+    clusters_view,
+    field_names,
+)
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
-from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, load_run, save_run
+from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
 from fiftyone_isoclip.index import ClusterMethod, Clusters, cluster
 from fiftyone_isoclip.projector import Band
-
-METHOD = "clusters"
-DEFAULT_KEY = "clusters"
-NOISE = "noise"
-"""The name of what the Leiden algorithm leaves out."""
-
-REMEMBERED = 200
-"""How many clusters, the largest ones, a run describes; the fields tell of all."""
-
-SHOWN_OUTLIERS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class SampleCluster:
-    """One cluster: its name in the field, the sample that stands for it, and how tight it is.
-
-    ``cohesion`` is the mean cosine to the cluster's mean direction, in [0, 1].
-    """
-
-    name: str
-    medoid: str
-    size: int
-    cohesion: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterReport:
-    """The clusters found, the largest first.
-
-    ``silhouette`` is in [-1, 1], or None with fewer than two clusters. ``skipped`` maps the
-    samples that have no cluster because they could not be compared to the reason. After loading a
-    saved run ``clusters`` are the REMEMBERED largest of ``n_clusters`` and ``skipped`` is empty.
-    """
-
-    dataset: fo.Dataset = field(repr=False)
-    key: str
-    clusters: tuple[SampleCluster, ...]
-    n_clusters: int
-    n_noise: int
-    n_skipped: int
-    silhouette: float | None
-    skipped: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def view(self) -> Any:
-        """The clusters as dynamic groups in the App, each with its medoid first."""
-        return clusters_view(self.dataset, self.key)
-
-    @property
-    def medoids_view(self) -> Any:
-        """The samples that stand for the clusters, largest cluster first."""
-        return self.dataset.select([c.medoid for c in self.clusters], ordered=True)
-
-    def __str__(self) -> str:
-        sizes = ", ".join(str(cluster.size) for cluster in self.clusters[:10])
-        return (
-            f"{self.n_clusters} clusters (sizes {sizes or 'none'}"
-            f"{', ...' if self.n_clusters > 10 else ''}), {self.n_noise} samples as noise, "
-            f"{self.n_skipped} could not be compared"
-        )
 
 
 def find_clusters(
@@ -106,7 +54,7 @@ def find_clusters(
         VectorError: the count or method does not fit the samples.
     """
     dataset = dataset_of(samples)
-    check_free(dataset, key, METHOD, _field_names(key))
+    check_free(dataset, key, METHOD, field_names(key))
     space = open_space(samples, field, band)
     space = space.without_changed(samples)
     ids, skipped = space.stored.ids, space.stored.skipped
@@ -140,63 +88,6 @@ def find_clusters(
     )
 
 
-def load_clusters(dataset: fo.Dataset, key: str = DEFAULT_KEY) -> ClusterReport:
-    """The clusters of an earlier search as they were found, under the names they have now.
-
-    Raises:
-        DatasetError: there is no such run.
-    """
-    run = load_run(dataset_of(dataset), key, METHOD)
-    return ClusterReport(
-        dataset=dataset,
-        key=key,
-        clusters=tuple(SampleCluster(*facts) for facts in run.details["clusters"]),
-        n_clusters=int(run.counts["clusters"]),
-        n_noise=run.details["noise"],
-        n_skipped=int(run.counts["skipped"]),
-        silhouette=run.details["silhouette"],
-    )
-
-
-def clusters_view(dataset: fo.Dataset, key: str) -> Any:
-    """The samples of a run, grouped by cluster, each medoid first."""
-    name, _, similarity = _field_names(key)
-    return dataset.match(F(name).exists()).group_by(name, order_by=similarity, reverse=True)
-
-
-def members_view(dataset: fo.Dataset, key: str, cluster: str) -> Any:
-    """The samples of one cluster, or of NOISE; its medoid first, then the most similar to it."""
-    name, _, similarity = _field_names(key)
-    return dataset.match(F(name) == cluster).sort_by(similarity, reverse=True)
-
-
-def outliers_view(
-    dataset: fo.Dataset, key: str, cluster: str | None = None, limit: int = SHOWN_OUTLIERS
-) -> Any:
-    """The samples that are least similar to the medoid of their cluster, the least first.
-
-    Noise has no medoid: ``members_view(dataset, key, NOISE)`` shows it.
-
-    Args:
-        dataset: where the run is.
-        key: the run's key.
-        cluster: the name of one cluster; None looks at all of them together.
-        limit: show at most this many, at least 1.
-
-    Raises:
-        DatasetError: there is no such run.
-    """
-    load_run(dataset_of(dataset), key, METHOD)
-    name, _, similarity = _field_names(key)
-    of = F(similarity).exists()
-    held = dataset.match(of if cluster is None else of & (F(name) == cluster))
-    return held.sort_by(similarity).limit(limit)
-
-
-def _field_names(key: str) -> tuple[str, str, str]:
-    return key, f"{key}_medoid", f"{key}_similarity"
-
-
 def _names(found: Clusters) -> list[str]:
     width = len(str(max(0, len(found) - 1)))
     return [f"{number:0{width}d}" for number in range(len(found))]
@@ -209,7 +100,7 @@ def _columns(key: str, space: Space, found: Clusters, names: list[str]) -> dict[
     inside = np.flatnonzero(found.labels >= 0)
     standing = vectors[found.medoids[found.labels[inside]]] if len(inside) else vectors[:0]
     scores = np.einsum("ij,ij->i", vectors[inside], standing).clip(-1, 1).tolist()
-    label_field, medoid_field, similarity_field = _field_names(key)
+    label_field, medoid_field, similarity_field = field_names(key)
     return {
         label_field: Column(fo.StringField, dict(zip(ids, labels, strict=True))),
         medoid_field: Column(fo.BooleanField, {id_: row in medoids for row, id_ in enumerate(ids)}),

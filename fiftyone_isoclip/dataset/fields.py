@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 DEFAULT_FIELD = "clip_embedding"
 """The field of plain embeddings that the verbs write and read unless told otherwise."""
 
+DEFAULT_INTO = "isoclip_embedding"
+"""The field that ``upgrade`` writes IsoCLIP embeddings to unless told otherwise."""
+
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _INFO = "isoclip"
 

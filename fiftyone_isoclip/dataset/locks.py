@@ -1,4 +1,4 @@
-"""One builder at a time: who else is at it is told who, where and since when."""
+"""One builder at a time, under a key nobody has: who is at it is told who, where, since when."""
 
 from __future__ import annotations
 
@@ -12,8 +12,24 @@ from datetime import datetime
 import fiftyone as fo
 from filelock import FileLock, Timeout
 
+from fiftyone_isoclip.dataset.fields import check_key
 from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.errors import DatasetError
+
+
+def check_brain_key(dataset: fo.Dataset, key: str) -> None:
+    """Make sure that a brain run can be built under a key.
+
+    Raises:
+        DatasetError: the key is malformed, or there is a run of that name.
+    """
+    check_key(key)
+    dataset.reload()  # another process may have finished one
+    if dataset.has_brain_run(key):
+        raise DatasetError(
+            f"dataset {dataset.name!r} has a brain run {key!r} already; choose another key, "
+            f"or delete it with dataset.delete_brain_run({key!r})"
+        )
 
 
 @contextmanager

@@ -9,11 +9,9 @@ from typing import Any, Literal, get_args
 
 import fiftyone.brain as fob
 
-from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
-from fiftyone_isoclip.dataset.locks import hold
-from fiftyone_isoclip.dataset.spaces import open_space
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
+from fiftyone_isoclip.dataset.locks import check_brain_key, hold
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.index.vectors import Float32s
 from fiftyone_isoclip.projector import Band
 
 MapMethod = Literal["pca", "tsne", "umap"]
@@ -74,12 +72,20 @@ def map_embeddings(
         DatasetError: there are no such embeddings, the key is taken, the samples are too few or
             too many for the method, or it is not installed.
     """
+    from fiftyone_isoclip.dataset.spaces import open_space  # imports torch: the form needs none
+
     dataset = dataset_of(samples)
-    check_map(dataset, method, brain_key)
+    check_brain_key(dataset, brain_key)
+    check_method(method, 0)
     space = open_space(samples, field, band)
     space = space.without_changed(samples)
     ids, vectors = space.stored.ids, space.vectors
-    settings = _settings(method, vectors)
+    if len(ids) < _FEWEST:
+        raise DatasetError(
+            f"a map needs {_FEWEST} samples with embeddings, found {len(ids)}; run embed() first, "
+            "or choose a larger view"
+        )
+    check_method(method, len(ids))
     mapped = dataset if len(ids) == len(dataset) else dataset.select(ids)
     with hold(dataset, brain_key):
         try:
@@ -89,7 +95,7 @@ def map_embeddings(
                 method=method,
                 brain_key=brain_key,
                 seed=seed,
-                **settings,
+                **_settings(method, *vectors.shape),
             )
         except BaseException:
             # FiftyOne registers a run before it computes it, and would leave it without results.
@@ -105,13 +111,12 @@ def list_maps(dataset: Any) -> list[str]:
     return keys
 
 
-def check_map(dataset: Any, method: str, brain_key: str) -> None:
-    """Make sure that a map can be made by this method under this key.
+def check_method(method: str, n: int) -> None:
+    """Make sure that a map of n samples can be made by this method.
 
     Raises:
-        DatasetError: the method is unknown or not installed, or the key malformed or taken.
+        DatasetError: it is unknown or not installed, or they are too many for it.
     """
-    check_key(brain_key)
     if method not in get_args(MapMethod):
         known = ", ".join(get_args(MapMethod))
         raise DatasetError(f"maps are made by {known}, found method={method!r}")
@@ -120,32 +125,16 @@ def check_map(dataset: Any, method: str, brain_key: str) -> None:
             'method="umap" needs a package that is not installed: pip install umap-learn; '
             '"tsne" makes similar maps without it'
         )
-    dataset.reload()  # another process may have made one
-    if dataset.has_brain_run(brain_key):
+    if method == "tsne" and n > MOST_BY_TSNE:
         raise DatasetError(
-            f"dataset {dataset.name!r} has a brain run {brain_key!r} already; choose another key, "
-            f"or delete it with dataset.delete_brain_run({brain_key!r})"
+            f'method="tsne" was asked for {n} samples and takes at most {MOST_BY_TSNE}; '
+            f'use "pca" or "umap", or a view of fewer: dataset.take({MOST_BY_TSNE})'
         )
 
 
-def _settings(method: MapMethod, vectors: Float32s) -> dict[str, Any]:
-    """What FiftyOne's method needs to know, where its defaults do not fit few vectors.
-
-    Raises:
-        DatasetError: they are too few or too many.
-    """
-    n, dim = vectors.shape
-    if n < _FEWEST:
-        raise DatasetError(
-            f"a map needs {_FEWEST} samples with embeddings, found {n}; run embed() first, "
-            "or choose a larger view"
-        )
+def _settings(method: MapMethod, n: int, dim: int) -> dict[str, Any]:
+    """What FiftyOne's method needs to be told, because its defaults do not fit few vectors."""
     if method == "tsne":
-        if n > MOST_BY_TSNE:
-            raise DatasetError(
-                f'method="tsne" was asked for {n} samples and takes at most {MOST_BY_TSNE}; '
-                'use "pca" or "umap", or a view of fewer: dataset.take(20000)'
-            )
         perplexity = min(_TSNE_PERPLEXITY, (n - 1) / 3)
         return {"pca_dims": min(_TSNE_DIMS, n, dim), "perplexity": perplexity, "verbose": False}
     if method == "umap":

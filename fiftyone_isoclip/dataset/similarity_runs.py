@@ -9,12 +9,11 @@ import fiftyone.brain as fob
 
 from fiftyone_isoclip.dataset.embeddings import embed
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
-from fiftyone_isoclip.dataset.locks import hold
+from fiftyone_isoclip.dataset.locks import check_brain_key, hold
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.zoo import register
-from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import Storage, check_storage
 
 
@@ -54,18 +53,9 @@ def build_similarity(
     check_storage(storage)
     loaded = load_model(model) if isinstance(model, str) else model
     with hold(dataset, brain_key):
-        _check_free(dataset, brain_key)
+        check_brain_key(dataset, brain_key)
         embed(samples, loaded, field, patches_field=patches_field, batch_size=batch_size)
         return _compute(dataset, loaded, brain_key, field, patches_field, storage)
-
-
-def _check_free(dataset: fo.Dataset, brain_key: str) -> None:
-    dataset.reload()  # another process may have finished one
-    if dataset.has_brain_run(brain_key):
-        raise DatasetError(
-            f"dataset {dataset.name!r} has a brain run {brain_key!r} already; choose another key, "
-            f"or delete it with dataset.delete_brain_run({brain_key!r})"
-        )
 
 
 def _compute(

@@ -12,6 +12,7 @@ import fiftyone as fo
 from fiftyone_isoclip.dataset.checkpoints import clip_of
 from fiftyone_isoclip.dataset.copies import refresh_copy
 from fiftyone_isoclip.dataset.fields import (
+    DEFAULT_INTO,
     Origin,
     claim_field,
     dataset_of,
@@ -28,8 +29,6 @@ from fiftyone_isoclip.encoder import Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index.vectors import unit_rows
 from fiftyone_isoclip.projector import Band
-
-DEFAULT_INTO = "isoclip_embedding"
 
 CHECKED_IMAGES = 8
 """How many images are embedded again to see whether a checkpoint made the vectors."""

@@ -17,7 +17,7 @@ from fiftyone_isoclip.dataset import (
     outliers_view,
 )
 from fiftyone_isoclip.dataset.cluster_names import label_fields
-from fiftyone_isoclip.dataset.clusters import NOISE, members_view
+from fiftyone_isoclip.dataset.clusterings import NOISE, members_view
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.projector import WHOLE
 from tests.pictures import draw_many

@@ -1,0 +1,130 @@
+"""The operator that makes stored embeddings searchable by image and by text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+
+from fiftyone_isoclip.app.forms import (
+    Context,
+    check,
+    choose_field,
+    explain,
+    has_images,
+    target_samples,
+)
+from fiftyone_isoclip.app.operator import SteppedOperator
+from fiftyone_isoclip.app.steps import Step, Steps, follow
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
+from fiftyone_isoclip.dataset.locks import check_brain_key
+
+DEFAULT_KEY = "isoclip_search"
+
+STORAGES = {
+    "float32": "float32: similarities as computed",
+    "float16": "float16: half the memory, similarities err by up to 3e-4",
+}
+
+
+class BuildSimilarityIndex(SteppedOperator):
+    """Makes an index that the magnifier and the Similarity Search panel search."""
+
+    name_ = "build_similarity_index"
+    label = "IsoCLIP: Build similarity index"
+    description = "Let the magnifier and the Similarity Search panel search by image and by text"
+
+    def __call__(
+        self,
+        samples: Any,
+        *,
+        key: str = DEFAULT_KEY,
+        field: str = DEFAULT_FIELD,
+        storage: str = "float32",
+        delegate: bool = False,
+    ) -> Any:
+        """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
+        params = {"key": key, "field": field, "storage": storage}
+        return self.run(samples, params, delegate=delegate)
+
+    def resolve_input(self, ctx: Context) -> types.Property:
+        """The form."""
+        inputs = types.Object()
+        form = types.Property(inputs, view=types.View(label=self.label))
+        samples = target_samples(ctx)
+        if not has_images(inputs, samples):
+            return form
+        field = choose_field(inputs, ctx)
+        if field is None:
+            return form
+        asked = ctx.params.get("key") or DEFAULT_KEY
+        key = inputs.str("key", label="Name of the index", default=DEFAULT_KEY, required=True)
+        check(key, lambda: check_brain_key(ctx.dataset, asked))
+        storages = types.RadioView()
+        for storage, told in STORAGES.items():
+            storages.add_choice(storage, label=told)
+        inputs.str("storage", label="Storage", default="float32", required=True, view=storages)
+        held, lacking = _held(ctx.dataset, field), len(samples) - _held(samples, field)
+        explain(
+            inputs,
+            "writes",
+            f"The index will hold the {held} images of the dataset that have a vector in {field}"
+            + (f", after those of the {lacking} without one are embedded" if lacking else "")
+            + ". Use it with the magnifier above the grid or the panel Similarity Search. Writes "
+            f'a brain run; to undo, in Python: dataset.delete_brain_run("{asked}").',
+        )
+        return form
+
+    def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
+        """Embed what is not embedded yet, and build the index."""
+        from fiftyone_isoclip.dataset import build_similarity, embed, load_model
+
+        key, field, storage = (ctx.params[name] for name in ("key", "field", "storage"))
+        samples = target_samples(ctx)
+        check_brain_key(ctx.dataset, key)
+        name = need_origin(ctx.dataset, field).checkpoint
+        yield Step(f"Loading {name}")
+        model = load_model(name)
+        report = yield from follow(
+            "Embedding", lambda tell: embed(samples, model, field, progress=tell)
+        )
+        yield Step(f"Building the similarity index {key}")
+        index = build_similarity(samples, model, brain_key=key, field=field, storage=storage)
+        return {
+            "key": key,
+            "images": index.total_index_size,
+            "embedded": report.computed,
+            "failed": len(report.failed),
+            "checkpoint": index.config.checkpoint,
+            "band": index.config.band,
+            "search": index.config.search,
+            "storage": index.config.storage,
+        }
+
+    def reveal(self, ctx: Context, result: dict[str, Any]) -> Iterator[Any]:
+        """Make the magnifier know the index, and say how to use it."""
+        yield ctx.ops.reload_dataset()
+        told = f"{result['images']} images can be searched: select one and press the magnifier"
+        yield ctx.ops.notify(f"{told}, or type words there", variant="success")
+
+    def describe(self, result: dict[str, Any]) -> types.Object:
+        """What the index holds, and how it is searched."""
+        outputs = types.Object()
+        outputs.str("key", label="Similarity index")
+        outputs.int("images", label="Images in the index")
+        outputs.int("embedded", label="of these, embedded just now")
+        outputs.int("failed", label="Images that could not be embedded")
+        outputs.str("checkpoint", label="Checkpoint")
+        outputs.str("band", label="Band for searches by image")
+        outputs.str("search", label="Search by image")
+        outputs.str("storage", label="Storage")
+        return outputs
+
+
+def _held(samples: Any, field: str) -> int:
+    """How many samples have a vector; where it lies in files, their source is on the samples."""
+    dataset: fo.Dataset = samples._root_dataset
+    lies_in_files = need_origin(dataset, field).folder is not None
+    return int(samples.count(f"{field}_source" if lies_in_files else field))
