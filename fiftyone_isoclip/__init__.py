@@ -12,9 +12,11 @@ import lazy_loader
 if TYPE_CHECKING:
     from fiftyone_isoclip.dataset import (
         build_similarity,
+        compare_with_clip,
         embed,
         find_clusters,
         find_duplicates,
+        find_leaks,
         find_similar,
         load_model,
         register,
@@ -36,10 +38,12 @@ __all__ = [
     "Spectrum",
     "__version__",
     "build_similarity",
+    "compare_with_clip",
     "embed",
     "find_checkpoint",
     "find_clusters",
     "find_duplicates",
+    "find_leaks",
     "find_similar",
     "list_checkpoints",
     "load_clip",
@@ -51,9 +55,11 @@ __all__ = [
 _HOMES = {
     "dataset": [
         "build_similarity",
+        "compare_with_clip",
         "embed",
         "find_clusters",
         "find_duplicates",
+        "find_leaks",
         "find_similar",
         "load_model",
         "register",

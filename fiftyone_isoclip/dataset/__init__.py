@@ -9,7 +9,8 @@ import lazy_loader
 
 _HOMES = {
     "cluster_names": ["NamingReport", "name_cluster", "name_clusters_by"],
-    "clusters": ["ClusterReport", "find_clusters", "load_clusters", "outliers_view"],
+    "clusterings": ["ClusterReport", "load_clusters", "outliers_view"],
+    "clusters": ["find_clusters"],
     "comparison_reports": ["ComparisonReport", "load_comparison"],
     "comparisons": ["compare_with_clip"],
     "duplicates": [
@@ -22,6 +23,8 @@ _HOMES = {
     "embeddings": ["EmbedReport", "embed"],
     "groups": ["DuplicateReport", "load_duplicates"],
     "maps": ["MapReport", "map_embeddings"],
+    "leak_report": ["LeakReport", "load_leaks"],
+    "leaks": ["find_leaks"],
     "model": ["IsoClipModel", "load_model"],
     "resolving": ["ResolveReport", "resolve_duplicates", "restore_removed"],
     "runs": ["SavedRun", "delete_run", "list_runs", "load_run", "rename_run"],
