@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import read_origin
 
@@ -65,14 +64,27 @@ def read_sources(samples: Any, field: str) -> Sources:
     )
 
 
-def count_missing(samples: Any, field: str) -> int:
-    """How many of the samples have no vector in a field, which need not exist."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many samples there are, how many have a vector, and how many failed to get one."""
+
+    samples: int = 0
+    vectors: int = 0
+    failed: int = 0
+
+
+def count_held(samples: Any, field: str) -> Held:
+    """Count the vectors of samples in a field, which need not exist; the database does it."""
     origin = read_origin(samples, field)
     in_files = origin is not None and origin.folder is not None
-    holder = f"{field}_source" if in_files else field
-    if not samples.has_field(holder):
-        return int(samples.count())
-    return int(samples.match(~F(holder).exists()).count())
+    held = f"${field}_source" if in_files else f"${field}"
+    sums = {
+        "samples": {"$sum": 1},
+        "vectors": {"$sum": {"$cond": [{"$gt": [held, None]}, 1, 0]}},
+        "failed": {"$sum": {"$cond": [{"$gt": [f"${field}_error", None]}, 1, 0]}},
+    }
+    stages = [{"$group": {"_id": None, **sums}}, {"$project": {"_id": False}}]
+    return next((Held(**found) for found in samples._aggregate(post_pipeline=stages)), Held())
 
 
 def sum_sources(samples: Any, field: str) -> list[int]:

@@ -66,7 +66,7 @@ def find_staleness(dataset: fo.Dataset, run: SavedRun, *, thorough: bool = False
     """
     dataset = dataset_of(dataset)
     load_run(dataset, run.key, run.method)
-    found = _ask_database(dataset.name, run.key, (run.time, *_version(dataset)))
+    found = _ask_database(dataset.name, run.key, (run.time, *version_of(dataset)))
     field = run.parameters.get("field")
     if not thorough or not field or not dataset.has_field(field):
         return found
@@ -77,7 +77,7 @@ def find_staleness(dataset: fo.Dataset, run: SavedRun, *, thorough: bool = False
     return replace(found, files=len(list_changed(samples, field, origin.fingerprint)))
 
 
-def _version(dataset: fo.Dataset) -> tuple[Any, ...]:
+def version_of(dataset: fo.Dataset) -> tuple[Any, ...]:
     """What changes whenever a sample or the dataset does, at the cost of a look into an index."""
     samples = dataset._sample_collection
     latest = samples.find_one({}, {"last_modified_at": 1}, sort=[("last_modified_at", -1)])

@@ -21,7 +21,7 @@ from fiftyone_isoclip.dataset import (
 )
 from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.dataset.reruns import rerun
-from fiftyone_isoclip.dataset.sources import count_missing
+from fiftyone_isoclip.dataset.sources import Held, count_held
 from fiftyone_isoclip.dataset.staleness import Staleness, find_staleness
 from fiftyone_isoclip.errors import DatasetError
 from tests.pictures import draw, draw_many, recompress
@@ -83,8 +83,8 @@ def test_a_run_on_a_view_stays_on_that_view(
     dataset.select(late).tag_samples("train")
     report = rerun(dataset, "some", progress=False)
     assert report.run.counts["compared"] == 4
-    assert count_missing(dataset, "clip_embedding") == 2
-    assert count_missing(dataset, "nothing") == 9
+    assert count_held(dataset, "clip_embedding") == Held(samples=9, vectors=7)
+    assert count_held(dataset, "nothing") == Held(samples=9)
 
 
 def test_no_model_is_loaded_for_images_that_are_up_to_date(

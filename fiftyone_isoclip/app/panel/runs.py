@@ -1,21 +1,129 @@
-"""The tab Runs."""
+"""The tab Runs: embeddings, runs, indexes and maps of a dataset, and what can be done to them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import ClassVar
 
+from fiftyone import ViewField as F
+
 from fiftyone_isoclip.app.panel.page import Page
+from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab
+from fiftyone_isoclip.app.run_forms import describe_counts
+from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
+from fiftyone_isoclip.dataset.overview import FieldOverview, list_fields
+from fiftyone_isoclip.dataset.runs import SavedRun, list_runs, load_run
+from fiftyone_isoclip.errors import DatasetError
+
+SHOWN_RUNS = 20
+_OPERATORS = "@isoclip/isoclip"
+_USED_BY = {"index": "magnifier, Similarity Search panel", "map": "Embeddings panel"}
+
+
+def _show_run(ctx: Context) -> None:
+    run = load_run(ctx.dataset, ctx.params["key"])
+    if not ctx.dataset.has_saved_view(run.key):
+        raise DatasetError(f"The saved view {run.key} was deleted; bring the run up to date")
+    ctx.ops.set_view(ctx.dataset.load_saved_view(run.key))
+
+
+def _show_failed(ctx: Context) -> None:
+    error = f"{ctx.params['field']}_error"
+    ctx.ops.set_view(ctx.dataset.match(F(error).exists()))
+
+
+def _embed(ctx: Context) -> None:
+    given = {name: ctx.params[name] for name in ("field", "model") if name in ctx.params}
+    ctx.prompt(f"{_OPERATORS}/compute_embeddings", params=given)
+
+
+def _rename(ctx: Context) -> None:
+    ctx.prompt(f"{_OPERATORS}/rename_run", params={"key": ctx.params["key"]})
+
+
+def _delete(ctx: Context) -> None:
+    ctx.prompt(f"{_OPERATORS}/delete_run", params={"key": ctx.params["key"]})
 
 
 class RunsTab(Tab):
-    """Shows nothing yet."""
+    """Lists what this package wrote to the dataset; nothing is changed but by the operators."""
 
     name = "runs"
     label = "Runs"
-    actions: ClassVar[Mapping[str, Action]] = {}
+    actions: ClassVar[Mapping[str, Action]] = {
+        **STALE_ACTIONS,
+        "show": _show_run,
+        "show_failed": _show_failed,
+        "embed": _embed,
+        "rename": _rename,
+        "delete": _delete,
+    }
 
     def show(self, ctx: Context, page: Page) -> None:
         """Draw it."""
-        page.say("Runs of **" + ctx.dataset.name + "**")
+        fields, runs = list_fields(ctx.dataset), list_runs(ctx.dataset)
+        _draw_fields(page, fields)
+        if fields or runs:
+            _draw_runs(ctx, page, runs)
+        _draw_brain(ctx, page)
+
+
+def _draw_fields(page: Page, fields: list[FieldOverview]) -> None:
+    if not fields:
+        page.notice("No embeddings yet: compute them first, all else starts from them.")
+        page.button("Compute embeddings", "embed", primary=True)
+        return
+    table = ["| Field | Made by | Numbers | With | Without | Failed |", "|---|---|--:|--:|--:|--:|"]
+    for field in fields:
+        held, band = field.held, field.origin.band
+        kind = "plain CLIP" if band is None else f"IsoCLIP, band {band}"
+        table.append(
+            f"| {field.name} | {field.origin.checkpoint}, {kind} | {field.origin.dim} "
+            f"| {held.vectors} | {held.samples - held.vectors} | {held.failed} |"
+        )
+    page.say("#### Embeddings\n\n" + "\n".join(table))
+    row = page.row()
+    for field in fields:
+        held, made_by = field.held, field.origin.checkpoint
+        if held.failed:
+            row.button(f"Show {held.failed} that failed", "show_failed", field=field.name)
+        if held.vectors < held.samples and field.origin.band is None:
+            missing = f"Embed {held.samples - held.vectors} without {field.name}"
+            row.button(missing, "embed", field=field.name, model=made_by)
+
+
+def _draw_runs(ctx: Context, page: Page, runs: list[SavedRun]) -> None:
+    more = f", the latest {SHOWN_RUNS} of {len(runs)}" if len(runs) > SHOWN_RUNS else ""
+    page.say(f"#### Runs{more}")
+    if not runs:
+        page.say("None yet: the other tabs begin one.")
+    for run in runs[:SHOWN_RUNS]:
+        card = page.card()
+        made_by = f"{run.checkpoint}, band {run.band}" if run.checkpoint else "the files' bytes"
+        card.say(
+            f"**{run.key}** ({run.method}): {describe_counts(run) or 'nothing'}  \n"
+            f"{_when(run.time)}, {int(run.counts.get('compared', 0))} images compared by {made_by}"
+        )
+        stale_notice(ctx, card, run)
+        row = card.row()
+        row.button("Show", "show", key=run.key, disabled=not run.complete)
+        row.button("Rename", "rename", key=run.key)
+        row.button("Delete", "delete", key=run.key)
+
+
+def _draw_brain(ctx: Context, page: Page) -> None:
+    found = list_brain_runs(ctx.dataset)
+    if not found:
+        return
+    page.say("#### Indexes and maps")
+    for run in found[:SHOWN_RUNS]:
+        card = page.card()
+        made_by = f", {run.checkpoint}, band {run.band}, of {run.field}" if run.checkpoint else ""
+        card.say(f"**{run.key}** ({run.kind}{made_by})  \n{_when(run.time)}, {_USED_BY[run.kind]}")
+        card.row().button("Delete", "delete", key=run.key)
+
+
+def _when(time: datetime | None) -> str:
+    return "at an unknown time" if time is None else f"{time:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,64 @@
+"""What the forms about runs share: which runs there are, in words, and what leaves with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+
+from fiftyone_isoclip.app.forms import Context
+from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
+from fiftyone_isoclip.dataset.runs import SavedRun, list_runs
+
+NO_RUNS = (
+    "This dataset has no run of IsoCLIP yet; find duplicates, leaks or clusters first, "
+    "with the operators of these names"
+)
+
+
+def describe_counts(run: SavedRun) -> str:
+    """What a run found, in words: ``3 groups, 4 duplicates``."""
+    found = {k: v for k, v in run.counts.items() if k not in ("compared", "skipped", "recall")}
+    return ", ".join(f"{count:g} {name.replace('_', ' ')}" for name, count in found.items())
+
+
+def run_choices(dataset: fo.Dataset) -> dict[str, str]:
+    """The runs of this package on a dataset: key -> what is shown."""
+    return {
+        run.key: f"{run.key}: {run.method}, {run.time:%Y-%m-%d %H:%M} UTC, {describe_counts(run)}"
+        for run in list_runs(dataset)
+    }
+
+
+def brain_choices(dataset: fo.Dataset) -> dict[str, str]:
+    """The indexes and maps of a dataset: key -> what is shown."""
+    return {
+        run.key: f"{run.key}: {run.kind}, {run.time:%Y-%m-%d %H:%M} UTC"
+        for run in list_brain_runs(dataset)
+    }
+
+
+def choose_run(inputs: types.Object, ctx: Context, choices: Mapping[str, str]) -> str | None:
+    """A run from a list, the latest unless another is asked for; None if that one is not there."""
+    view = types.DropdownView()
+    for key, shown in choices.items():
+        view.add_choice(key, label=shown)
+    latest = next(iter(choices))
+    prop = inputs.enum("key", list(choices), label="Run", default=latest, required=True, view=view)
+    asked = str(ctx.params.get("key") or latest)
+    if asked in choices:
+        return asked
+    prop.invalid, prop.error_message = True, f"There is no run {asked!r}"
+    return None
+
+
+def count_fields(run: SavedRun) -> str:
+    """How many fields a run has, in words."""
+    return "field" if len(run.fields) == 1 else f"{len(run.fields)} fields"
+
+
+def view_asks_for(ctx: Context, fields: Iterable[str]) -> bool:
+    """Whether the view on the screen goes by one of these fields."""
+    stages = str(ctx.request_params.get("view") or "")
+    return any(f"'{name}'" in stages or f"${name}'" in stages for name in fields)
