@@ -87,9 +87,10 @@ class LeakReport:
         others: the splits that are other datasets, with the names of those.
         n_drop: samples without which no pair is left.
         n_both: samples that are themselves in two splits.
-        n_skipped: samples that could not be compared; ``skipped`` gives the reasons, and is empty
-            after loading a saved run.
+        n_skipped: samples in a split that could not be compared; ``skipped`` gives the reasons, and
+            is empty after loading a saved run. ``n_skipped_elsewhere`` are those of other datasets.
         n_unsplit: samples in no split, which were not compared.
+        tagged: whether the splits are tags, so that a sample can have two.
     """
 
     dataset: fo.Dataset = field(repr=False)
@@ -101,10 +102,11 @@ class LeakReport:
     n_drop: int
     n_both: int
     n_skipped: int
+    n_skipped_elsewhere: int
     n_unsplit: int
     similarity: float
     band: str
-    by: str
+    tagged: bool
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -130,7 +132,7 @@ class LeakReport:
     @property
     def both_view(self) -> Any:
         """The samples that still have the tags of two splits."""
-        if self.by != "tags":
+        if not self.tagged:
             return self.dataset.limit(0)
         inside = [name for name in self.splits if name not in self.others]
         return self.dataset.match(F("tags").intersection(inside).length() > 1)
@@ -167,7 +169,7 @@ class LeakReport:
             f"{self.n_leaked} of {self.n_compared} samples leak between {_and(self.splits)}: "
             f"{self.n_pairs} pairs at similarity {self.similarity:g}, band {self.band}; "
             f"{self.n_drop} should go{more}; {self.n_unsplit} are in no split, "
-            f"{self.n_skipped} could not be compared"
+            f"{self.n_skipped + self.n_skipped_elsewhere} could not be compared"
         )
 
     @property
@@ -213,16 +215,17 @@ def report_of(
 ) -> LeakReport:
     """The report of a run."""
     tables = (tuple(map(tuple, run.details[name])) for name in ("pair_counts", "image_counts"))
-    names = ("compared", "leaked", "drop", "both", "skipped", "unsplit")
+    names = ("compared", "leaked", "drop", "both", "unsplit", "skipped_elsewhere")
     return LeakReport(
         dataset=dataset,
         key=run.key,
         matrix=LeakMatrix(tuple(run.details["splits"]), *tables),
-        others=dict(run.details["others"]),
+        others=dict(run.parameters["other"] or {}),
         similarity=float(run.parameters["similarity"]),
         band=run.band,
-        by=run.parameters["by"],
+        tagged=isinstance(run.parameters["splits"], list),
         skipped=skipped or {},
+        n_skipped=int(run.counts["skipped"] - run.counts["unsplit"]),
         **{f"n_{name}": int(run.counts[name]) for name in names},
     )
 

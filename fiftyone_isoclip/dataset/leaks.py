@@ -21,7 +21,7 @@ from fiftyone_isoclip.dataset.leak_report import (
 from fiftyone_isoclip.dataset.leak_search import Search, other_side, own_side
 from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import open_space
-from fiftyone_isoclip.dataset.splits import read_splits
+from fiftyone_isoclip.dataset.splits import TAGS, read_splits
 from fiftyone_isoclip.dataset.verdicts import read_verdicts
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
@@ -70,8 +70,9 @@ def find_leaks(
         field: the stored embeddings.
         similarity: the cosine, in (-1, 1], from which two images are a pair.
         band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
-        other: another dataset or view with embeddings of the same checkpoint, or several by name,
-            each one more split. Nothing is written there, and what leaks into it goes from here.
+        other: another dataset with embeddings of the same checkpoint, a view of one, or the name
+            of one; or several in a mapping that names them. Each is one more split. Nothing is
+            written there, and what leaks into it goes from here.
         drop: the split from which copies go before all others. None: train gives way to validation
             and that to test; with other names, larger splits give way to smaller ones.
         key: the name of the result, ``[a-z][a-z0-9_]*``.
@@ -101,14 +102,21 @@ def find_leaks(
     run = SavedRun(
         key=key,
         method=METHOD,
-        parameters={"field": field, "similarity": similarity, "by": found.by, "drop": drop},
+        parameters={
+            "splits": list(found.names) if found.by == TAGS else found.by or None,
+            "field": field,
+            "similarity": similarity,
+            "other": {name: dataset_of(each).name for name, each in others.items()} or None,
+            "drop": drop,
+        },
         checkpoint=space.origin.checkpoint,
         fingerprint=space.origin.fingerprint,
         band=str(space.band),
         counts={
             "compared": len(own.ids),
-            "skipped": sum(len(side.skipped) for side in sides),
+            "skipped": len(samples) - len(own.ids),
             "unsplit": len(samples) - len(found.of),
+            "skipped_elsewhere": sum(len(side.skipped) for side in sides[1:]),
             "both": len(in_two),
             "pairs": int(crossing.pair_counts.sum()) // 2,
             "leaked": len(leaked),
@@ -117,7 +125,6 @@ def find_leaks(
         details={
             "splits": list(names),
             "sizes": np.bincount(search.split_of, minlength=len(names)).tolist(),
-            "others": {name: dataset_of(each).name for name, each in others.items()},
             "pair_counts": crossing.pair_counts.tolist(),
             "image_counts": crossing.row_counts.tolist(),
         },
@@ -130,12 +137,18 @@ def _others(dataset: fo.Dataset, other: Any) -> dict[str, Any]:
     """The other datasets by the names of their splits."""
     if other is None:
         return {}
-    others = dict(other) if isinstance(other, Mapping) else {dataset_of(other).name: other}
-    for name, samples in others.items():
-        if dataset_of(samples).name == dataset.name:
+    asked = other if isinstance(other, Mapping) else {None: other}
+    others: dict[str, Any] = {}
+    for name, given in asked.items():
+        if isinstance(given, str) and not fo.dataset_exists(given):
+            raise DatasetError(f"there is no dataset {given!r} to compare with")
+        samples = fo.load_dataset(given) if isinstance(given, str) else given
+        there = dataset_of(samples).name
+        if there == dataset.name:
             raise DatasetError(
-                f"{name!r} is {dataset.name!r} itself; compare parts of one dataset by their splits"
+                f"{there!r} cannot be compared with itself; compare its parts by their splits"
             )
+        others[there if name is None else name] = samples
     return others
 
 

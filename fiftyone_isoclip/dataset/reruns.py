@@ -21,6 +21,7 @@ from fiftyone_isoclip.errors import DatasetError
 VERBS: Mapping[str, tuple[str, str]] = {
     "duplicates": ("duplicates", "find_duplicates"),
     "clusters": ("clusters", "find_clusters"),
+    "leaks": ("leaks", "find_leaks"),
 }
 """Which function made the runs of a method, and the module of this package that holds it.
 

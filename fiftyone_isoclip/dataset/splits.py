@@ -21,7 +21,9 @@ SPLIT_FIELD = "split"
 MOST_SPLITS = 20
 """A field of more values is taken for something else."""
 
-_TAGS = "tags"
+TAGS = "tags"
+"""What splits that are tags were read from; no field can have this name."""
+
 _NAMED = 10
 
 
@@ -122,7 +124,7 @@ def _found(samples: Any, splits: Sequence[str] | str | None, *, alone: bool) -> 
 def _by_tags(samples: Any, names: tuple[str, ...]) -> Splits:
     tagged = samples.match_tags(list(names))
     rows = zip(*tagged.values(["id", "tags"]), strict=True)
-    return Splits(names, {id_: tuple(n for n in names if n in tags) for id_, tags in rows}, _TAGS)
+    return Splits(names, {id_: tuple(n for n in names if n in tags) for id_, tags in rows}, TAGS)
 
 
 def _by_field(samples: Any, path: str) -> Splits:
