@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import fiftyone.operators.types as types
 
+from fiftyone_isoclip.app.cost import tell_cost
 from fiftyone_isoclip.app.forms import (
     Context,
     check,
@@ -17,9 +18,19 @@ from fiftyone_isoclip.app.forms import (
     target_samples,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
-from fiftyone_isoclip.app.steps import Step, Steps, follow
+from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, read_origin
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
+from fiftyone_isoclip.errors import DatasetError
+
+Keeping = Literal["as_is", "on_samples", "in_files"]
+
+KEEPING: dict[Keeping, str] = {
+    "as_is": "Where they are; those of a new field on the samples",
+    "on_samples": "On the samples, for all that FiftyOne does with vectors",
+    "in_files": "In files alone, which keeps the database small",
+}
+ON_SAMPLES: dict[Keeping, bool | None] = {"as_is": None, "on_samples": True, "in_files": False}
 
 SHOWN_FAILURES = 20
 
@@ -38,17 +49,27 @@ class ComputeEmbeddings(SteppedOperator):
         model: str = DEMO_NAME,
         field: str = DEFAULT_FIELD,
         overwrite: bool = False,
+        keep: Keeping = "as_is",
+        batch_size: int | None = None,
         brain_key: str | None = None,
         delegate: bool = False,
     ) -> Any:
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
-        params = {"model": model, "field": field, "overwrite": overwrite, "brain_key": brain_key}
+        params = {
+            "model": model,
+            "field": field,
+            "overwrite": overwrite,
+            "keep": keep,
+            "batch_size": batch_size,
+            "brain_key": brain_key,
+        }
         return self.run(samples, params, delegate=delegate)
 
     def resolve_input(self, ctx: Context) -> types.Property:
         """The form."""
         inputs = types.Object()
-        if not has_images(inputs, target_samples(ctx)):
+        samples = target_samples(ctx)
+        if not has_images(inputs, samples):
             return types.Property(inputs)
         field_name = ctx.params.get("field") or DEFAULT_FIELD
         origin = read_origin(ctx.dataset, field_name)
@@ -61,6 +82,17 @@ class ComputeEmbeddings(SteppedOperator):
             description=f"The field holds {origin}." if origin else None,
             default=False,
         )
+        kept = types.DropdownView()
+        for value, shown in KEEPING.items():
+            kept.add_choice(value, label=shown)
+        label = "Where the vectors are kept"
+        inputs.str("keep", label=label, default="as_is", required=True, view=kept)
+        inputs.int(
+            "batch_size",
+            label="Images at a time (optional)",
+            description="Fewer need less memory; empty leaves it to the device",
+            min=1,
+        )
         key = inputs.str(
             "brain_key",
             label="Similarity index (optional)",
@@ -69,6 +101,8 @@ class ComputeEmbeddings(SteppedOperator):
         )
         if asked := ctx.params.get("brain_key"):
             check(key, lambda: check_key(asked))
+            check(key, lambda: _check_kept(ctx.params.get("keep")))
+        explain(inputs, "cost", tell_cost(ctx, samples))
         explain(
             inputs,
             "writes",
@@ -89,7 +123,15 @@ class ComputeEmbeddings(SteppedOperator):
         model = load_model(name)
         report = yield from follow(
             "Embedding",
-            lambda tell: embed(samples, model, field, overwrite=overwrite, progress=tell),
+            lambda tell: embed(
+                samples,
+                model,
+                field,
+                overwrite=overwrite,
+                on_samples=ON_SAMPLES[ctx.params.get("keep", "as_is")],
+                batch_size=ctx.params.get("batch_size"),
+                progress=by_bar(tell),
+            ),
         )
         if brain_key:
             yield Step(f"Building the similarity index {brain_key}")
@@ -127,3 +169,8 @@ class ComputeEmbeddings(SteppedOperator):
             reasons = f"Why they failed, by sample id (field {result['field']}_error):\n\n"
             outputs.md(reasons + "\n".join(shown) + more, name="reasons")
         return outputs
+
+
+def _check_kept(keep: str | None) -> None:
+    if keep == "in_files":
+        raise DatasetError("an index reads the vectors from the samples; keep them there")

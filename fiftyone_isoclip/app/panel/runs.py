@@ -9,12 +9,13 @@ from typing import ClassVar
 from fiftyone import ViewField as F
 
 from fiftyone_isoclip.app.panel.page import Page
-from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
+from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab
 from fiftyone_isoclip.app.run_forms import describe_counts
 from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
 from fiftyone_isoclip.dataset.overview import FieldOverview, list_fields
 from fiftyone_isoclip.dataset.runs import SavedRun, list_runs, load_run
+from fiftyone_isoclip.dataset.staleness import find_staleness
 from fiftyone_isoclip.errors import DatasetError
 
 SHOWN_RUNS = 20
@@ -106,9 +107,15 @@ def _draw_runs(ctx: Context, page: Page, runs: list[SavedRun]) -> None:
             f"**{run.key}** ({run.method}): {describe_counts(run) or 'nothing'}  \n"
             f"{_when(run.time)}, {int(run.counts.get('compared', 0))} images compared by {made_by}"
         )
-        stale_notice(ctx, card, run)
+        stale = find_staleness(ctx.dataset, run)
+        if not run.complete:
+            card.notice("It did not end, so what it shows is not whole.", "warning")
+        elif stale:
+            card.notice(f"Since then: {stale}.", "warning")
         row = card.row()
         row.button("Show", "show", key=run.key, disabled=not run.complete)
+        update, due = "bring_up_to_date", bool(stale) or not run.complete
+        row.button("Bring up to date", update, primary=due, key=run.key)
         row.button("Rename", "rename", key=run.key)
         row.button("Delete", "delete", key=run.key)
 
