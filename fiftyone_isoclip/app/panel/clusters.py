@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
