@@ -16,6 +16,8 @@ from fiftyone_isoclip.errors import DatasetError
 
 METHOD = "leaks"
 DEFAULT_KEY = "leaks"
+LEAK_TAG = "leak"
+"""The tag that the App gives to samples that should go."""
 
 _PARTS = (
     "split", "with", "partner", "partner_path", "similarity", "partners", "partner_splits",
@@ -223,7 +225,7 @@ def report_of(
         others=dict(run.parameters["other"] or {}),
         similarity=float(run.parameters["similarity"]),
         band=run.band,
-        tagged=isinstance(run.parameters["splits"], list),
+        tagged=not isinstance(run.parameters["splits"], str),
         skipped=skipped or {},
         n_skipped=int(run.counts["skipped"] - run.counts["unsplit"]),
         **{f"n_{name}": int(run.counts[name]) for name in names},

@@ -66,7 +66,8 @@ def find_leaks(
         samples: a dataset or view with embeddings.
         splits: tags of samples, or the name of the field (text, or one classification) that holds
             the split; None for those of the tags train, val, validation and test that there are,
-            else the field "split". Samples in no split are not compared.
+            else the field "split". Samples in no split are not compared. With ``other``, ``[]``
+            makes all samples one split.
         field: the stored embeddings.
         similarity: the cosine, in (-1, 1], from which two images are a pair.
         band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
@@ -103,7 +104,7 @@ def find_leaks(
         key=key,
         method=METHOD,
         parameters={
-            "splits": list(found.names) if found.by == TAGS else found.by or None,
+            "splits": list(found.names) if found.by == TAGS else found.by or [],
             "field": field,
             "similarity": similarity,
             "other": {name: dataset_of(each).name for name, each in others.items()} or None,

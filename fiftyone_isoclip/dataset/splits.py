@@ -71,8 +71,8 @@ def read_splits(samples: Any, splits: Sequence[str] | str | None, *, alone: bool
 
     Args:
         samples: a dataset or view.
-        splits: tags; the name of a field of text or of one classification; or None for the usual
-            tags, else the field "split".
+        splits: tags; the name of a field of text or of one classification; None for the usual
+            tags, else the field "split"; or no tags at all, for all samples as one split.
         alone: whether nothing else is compared with, so that one split would not do.
 
     Raises:
@@ -82,7 +82,7 @@ def read_splits(samples: Any, splits: Sequence[str] | str | None, *, alone: bool
     if len(found.names) < (2 if alone else 1) or len(found.names) > MOST_SPLITS:
         raise DatasetError(
             f"{'two' if alone else 'one'} to {MOST_SPLITS} splits are compared, found "
-            f"{len(found.names)} in {found.by!r}: {_listed(found.names)}; "
+            f"{len(found.names)}: {_listed(found.names)}; "
             "name the tags of the splits, or the field that holds them"
         )
     return found
@@ -95,9 +95,21 @@ def split_fields(dataset: fo.Dataset) -> list[str]:
     return [name for name in (*texts, *labels) if name != "filepath"]
 
 
+def few_values(samples: Any, path: str) -> list[str] | None:
+    """The values of one of the ``split_fields``, or None if they are too many to be splits."""
+    field = dataset_of(samples).get_field(path)
+    value = f"${path}" if isinstance(field, fo.StringField) else f"${path}.label"
+    stages = [{"$group": {"_id": value}}, {"$limit": MOST_SPLITS + 2}]
+    found = [each["_id"] for each in samples._aggregate(post_pipeline=stages)]
+    values = sorted(each for each in found if each is not None)
+    return values if len(values) <= MOST_SPLITS else None
+
+
 def _found(samples: Any, splits: Sequence[str] | str | None, *, alone: bool) -> Splits:
     if isinstance(splits, str):
         return _by_field(samples, splits)
+    if splits is not None and not len(splits):
+        return _whole(samples)
     tags = samples.count_sample_tags()
     if splits is not None:
         lacking = [tag for tag in splits if tag not in tags]
@@ -113,12 +125,17 @@ def _found(samples: Any, splits: Sequence[str] | str | None, *, alone: bool) -> 
     if SPLIT_FIELD in split_fields(dataset):
         return _by_field(samples, SPLIT_FIELD)
     if not alone:
-        return Splits((dataset.name,), dict.fromkeys(samples.values("id"), (dataset.name,)), "")
+        return _whole(samples)
     raise DatasetError(
         f"no two of the tags {_listed(SPLIT_TAGS)} and no field {SPLIT_FIELD!r} were found in "
         f"{dataset.name!r}; its tags are {_listed(tags)}. Name the tags of the splits, or the "
         "field that holds them"
     )
+
+
+def _whole(samples: Any) -> Splits:
+    name = dataset_of(samples).name
+    return Splits((name,), dict.fromkeys(samples.values("id"), (name,)), "")
 
 
 def _by_tags(samples: Any, names: tuple[str, ...]) -> Splits:
