@@ -49,8 +49,9 @@ def _tell_time(checkpoint: str, images: int) -> str:
             f"They run on {place}; how long they take is known once {LEAST_IMAGES} or more images "
             "have been embedded there in one go."
         )
-    took = f"{speed:.3g} images a second the last time on this machine ({place})"
-    return f"About {_words(images / speed)}, by {took}." if images else f"It was {took}."
+    last = f"{speed:.3g} images a second of the last time on {place}"
+    took = f"About {_words(images / speed)}" if images else "No time"
+    return f"{took} at the {last}, and that of loading the model."
 
 
 def _words(seconds: float) -> str:
