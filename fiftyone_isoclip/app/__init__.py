@@ -4,11 +4,53 @@ from __future__ import annotations
 
 from typing import Any
 
+from fiftyone_isoclip.app.clusters import ClusterImages
+from fiftyone_isoclip.app.compare import CompareWithClip
 from fiftyone_isoclip.app.duplicates import FindNearDuplicates
 from fiftyone_isoclip.app.embed import ComputeEmbeddings
+from fiftyone_isoclip.app.exact import FindExactDuplicates
+from fiftyone_isoclip.app.index import BuildSimilarityIndex
+from fiftyone_isoclip.app.leaks import FindLeaks
+from fiftyone_isoclip.app.maps import MapEmbeddings
 from fiftyone_isoclip.app.panel import IsoClipPanel
+from fiftyone_isoclip.app.resolve import ResolveDuplicates, ReviewDuplicates
+from fiftyone_isoclip.app.runs import DeleteRun, RenameRun, Rerun
+from fiftyone_isoclip.app.upgrades import UpgradeEmbeddings
 
-OPERATORS: tuple[type[Any], ...] = (ComputeEmbeddings, FindNearDuplicates)
+OPERATORS: tuple[type[Any], ...] = (
+    ComputeEmbeddings,
+    CompareWithClip,
+    FindNearDuplicates,
+    FindExactDuplicates,
+    ReviewDuplicates,
+    ResolveDuplicates,
+    FindLeaks,
+    ClusterImages,
+    BuildSimilarityIndex,
+    MapEmbeddings,
+    UpgradeEmbeddings,
+    DeleteRun,
+    RenameRun,
+    Rerun,
+)
 PANELS: tuple[type[Any], ...] = (IsoClipPanel,)
 
-__all__ = ["OPERATORS", "PANELS", "ComputeEmbeddings", "FindNearDuplicates", "IsoClipPanel"]
+__all__ = [
+    "OPERATORS",
+    "PANELS",
+    "BuildSimilarityIndex",
+    "ClusterImages",
+    "CompareWithClip",
+    "ComputeEmbeddings",
+    "DeleteRun",
+    "FindExactDuplicates",
+    "FindLeaks",
+    "FindNearDuplicates",
+    "IsoClipPanel",
+    "MapEmbeddings",
+    "RenameRun",
+    "Rerun",
+    "ResolveDuplicates",
+    "ReviewDuplicates",
+    "UpgradeEmbeddings",
+]

@@ -22,7 +22,7 @@ from fiftyone_isoclip.app.forms import (
     target_samples,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
-from fiftyone_isoclip.app.steps import Step, Steps, follow
+from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.comparison_reports import (
     DEFAULT_KEY,
     DEFAULT_NEIGHBORS,
@@ -96,7 +96,7 @@ class CompareWithClip(SteppedOperator):
                 k=params["k"],
                 label_field=params.get("label_field"),
                 key=params["key"],
-                progress=tell,
+                progress=by_bar(tell),
             ),
         )
         return {

@@ -17,7 +17,7 @@ from fiftyone_isoclip.app.forms import (
     target_samples,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
-from fiftyone_isoclip.app.steps import Step, Steps, follow
+from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.locks import check_brain_key
 
@@ -88,7 +88,7 @@ class BuildSimilarityIndex(SteppedOperator):
         yield Step(f"Loading {name}")
         model = load_model(name)
         report = yield from follow(
-            "Embedding", lambda tell: embed(samples, model, field, progress=tell)
+            "Embedding", lambda tell: embed(samples, model, field, progress=by_bar(tell))
         )
         yield Step(f"Building the similarity index {key}")
         index = build_similarity(samples, model, brain_key=key, field=field, storage=storage)

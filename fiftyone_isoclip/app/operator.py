@@ -15,6 +15,9 @@ from fiftyone_isoclip.errors import IsoClipError
 
 logger = logging.getLogger(__name__)
 
+QUIET = "quiet"
+"""A parameter with which the panel asks for the work and not for the form of its result."""
+
 Context = Any
 """A fiftyone.operators.ExecutionContext; FiftyOne ships no types."""
 
@@ -86,8 +89,9 @@ class SteppedOperator(foo.Operator, ABC):
         try:
             result = yield from self._show_steps(ctx)
             yield from self.reveal(ctx, result)
-            form = types.Property(self.describe(result), view=types.View(label=self.label))
-            yield ctx.ops.show_output(form.to_json(), result)
+            if not ctx.params.get(QUIET):
+                form = types.Property(self.describe(result), view=types.View(label=self.label))
+                yield ctx.ops.show_output(form.to_json(), result)
         except IsoClipError as error:
             yield from _show_error(ctx, str(error))
         except Exception as error:

@@ -38,8 +38,10 @@ class _AbandonedError(Exception):
     """Ends work whose steps are no longer read."""
 
 
-def follow(label: str, work: Callable[[Callable[[Any], None]], Result]) -> Steps[Result]:
-    """Do work that calls a function with its progress bar, and yield a step each time it does.
+def follow(
+    label: str, work: Callable[[Callable[[int, int | None], None]], Result]
+) -> Steps[Result]:
+    """Do work that calls a function with how much is done and in all; yield a step each time.
 
     If the steps are no longer read (the App's page was closed), the work ends at its next call,
     which for embedding is after the batch at hand; what it stored stays.
@@ -47,11 +49,11 @@ def follow(label: str, work: Callable[[Callable[[Any], None]], Result]) -> Steps
     told: SimpleQueue[Step | None] = SimpleQueue()
     left = Event()
 
-    def tell(bar: Any) -> None:
+    def tell(done: int, total: int | None) -> None:
         if left.is_set():
             raise _AbandonedError
-        share = None if bar.total is None else bar.iteration / max(1, bar.total)
-        told.put(Step(f"{label}: {bar.iteration} of {bar.total}", share))
+        share = None if total is None else done / max(1, total)
+        told.put(Step(f"{label}: {done} of {total}", share))
 
     with ThreadPoolExecutor(1, thread_name_prefix="isoclip-operator") as worker:
         doing = worker.submit(work, tell)
@@ -61,3 +63,8 @@ def follow(label: str, work: Callable[[Callable[[Any], None]], Result]) -> Steps
         finally:
             left.set()
         return doing.result()
+
+
+def by_bar(tell: Callable[[int, int | None], None]) -> Callable[[Any], None]:
+    """What `follow` gives its work, for verbs that tell by FiftyOne's progress bar."""
+    return lambda bar: tell(bar.iteration, bar.total)

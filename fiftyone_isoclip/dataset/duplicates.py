@@ -14,6 +14,7 @@ from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
 from fiftyone_isoclip.dataset.grouping import Grouping, Ranker
 from fiftyone_isoclip.dataset.groups import (
     DEFAULT_KEY,
+    EXACT_KEY,
     METHOD,
     DuplicateReport,
     SampleGroup,
@@ -31,6 +32,7 @@ from fiftyone_isoclip.errors import DatasetError, VectorError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking, rank_keepers
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY, CosineIndex, Pairs
 from fiftyone_isoclip.index.pair_search import Progress
+from fiftyone_isoclip.index.pairs import check_similarity
 from fiftyone_isoclip.projector import Band
 
 _TAG = "tag:"
@@ -82,7 +84,9 @@ def find_duplicates(
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_rule(prefer)
-    _check_at_most(at_most)
+    check_at_most(at_most)
+    if least is not None:
+        check_similarity(least)
     space = open_space(samples, field, band)
     space = space.without_changed(samples)
     ids = space.stored.ids
@@ -125,7 +129,7 @@ def find_duplicates(
 
 
 def find_exact_duplicates(
-    samples: Any, *, prefer: str = DEFAULT_KEEPER_RULE, key: str = "exact_duplicates"
+    samples: Any, *, prefer: str = DEFAULT_KEEPER_RULE, key: str = EXACT_KEY
 ) -> DuplicateReport:
     """Group the samples whose files hold the same bytes; needs no embeddings.
 
@@ -187,7 +191,9 @@ class _Search:
         index = CosineIndex(vectors[grouping.contents.first_rows], copy=False)
         standing = grouping.standing
         digest = digest_of(standing, index.vectors)
-        found = self._kept(digest) or self._compare(index)
+        found = self._kept(digest)
+        if found is None:
+            found = self._compare(index)
         self.reached = found.recall
         pairs = grouping.without_verdicts(found)
         grouping.rank_rows(pairs)
@@ -196,13 +202,13 @@ class _Search:
         groups = grouping.groups(index, pairs.at(self.similarity))
         if self.least is None:
             return groups, {}
-        kept = KeptPairs(np.array(standing), found, digest)
-        return groups, {
-            "pairs": keep_pairs(self.dataset, kept),
+        details = {
             "least": found.least,
             "curve": draw_curve(grouping, pairs),
             "histogram": draw_histogram(index, grouping.sizes),
         }
+        kept = KeptPairs(np.array(standing), found, digest)
+        return groups, details | {"pairs": keep_pairs(self.dataset, kept)}
 
     def _kept(self, digest: str) -> Pairs | None:
         """What an earlier search under this key compared already."""
@@ -212,7 +218,10 @@ class _Search:
         kept = load_pairs(self.dataset, runs[self.key].details.get("pairs"))
         if kept is None or kept.digest != digest or kept.pairs.recall != 1.0:
             return None
-        wanted = self.similarity if self.least is None else min(self.least, self.similarity)
+        wanted = self.similarity
+        # A least that gave too many pairs before would give too many again.
+        if self.least not in (None, runs[self.key].parameters.get("least")):
+            wanted = min(self.least, wanted)
         return kept.pairs if np.float32(kept.pairs.least) <= np.float32(wanted) else None
 
     def _compare(self, index: CosineIndex) -> Pairs:
@@ -231,8 +240,13 @@ class _Search:
         return index.pairs_above(similarity, recall=self.recall, progress=self.progress)
 
 
-def _check_at_most(at_most: float | None) -> None:
-    if at_most is not None and not (0 < at_most < 1 or at_most == int(at_most) >= 1):
+def check_at_most(at_most: float | None) -> None:
+    """Refuse what is neither a count nor a share.
+
+    Raises:
+        DatasetError: it is below 0, or above 1 and not whole.
+    """
+    if at_most is not None and not (0 < at_most < 1 or (at_most >= 1 and at_most % 1 == 0)):
         raise DatasetError(
             f"at most {at_most} samples were to go; give a count from 1, or a share below 1"
         )

@@ -16,6 +16,7 @@ from fiftyone_isoclip.dataset.runs import Column, SavedRun, load_run
 
 METHOD = "duplicates"
 DEFAULT_KEY = "duplicates"
+EXACT_KEY = "exact_duplicates"
 
 APART = "not a duplicate"
 """The role of samples of a group that a person said are no duplicates of each other."""

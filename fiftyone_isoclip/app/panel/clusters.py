@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
-from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, recall, remember
+from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt, recall, remember
 from fiftyone_isoclip.dataset.cluster_names import label_fields, name_cluster, name_clusters_by
 from fiftyone_isoclip.dataset.clusterings import (
     METHOD,
@@ -41,7 +41,7 @@ class ClustersTab(Tab):
         runs = _runs(ctx)
         if not runs:
             page.say(
-                "### No clusters yet\nClusters divide the images into groups of like ones: what "
+                "**No clusters yet.** Clusters divide the images into groups of like ones: what "
                 "is in this dataset, what is rare, and what does not belong."
             )
             page.button("Cluster images", "cluster", primary=True)
@@ -133,15 +133,15 @@ def _show_card(card: Page, cluster: SampleCluster, path: str | None) -> None:
         card.say("*its medoid was deleted*")
     else:
         card.picture(path, f"The image that stands for cluster {cluster.name}")
-    card.say(f"**{_plain(cluster.name)}**\n\n{_plural(cluster.size, 'image')}")
-    card.say(f"cohesion {cluster.cohesion:.2f}")
+    facts = f"{_plural(cluster.size, 'image')}, cohesion {cluster.cohesion:.2f}"
+    card.say(f"**{_plain(cluster.name)}**  \n{facts}")
     row = card.row(gap=1)
     row.button("Show", "members", cluster=cluster.name)
     row.button("Outliers", "outliers", cluster=cluster.name)
 
 
 def _show_naming(ctx: Context, page: Page, report: ClusterReport) -> None:
-    page.say("#### Names")
+    page.heading("Names")
     choices = {cluster.name: cluster.name for cluster in report.clusters}
     page.choose("clusters_named", "Cluster", choices, report.clusters[0].name)
     page.text("clusters_name", "New name")
@@ -178,7 +178,7 @@ def _plain(text: str) -> str:
 
 
 def _cluster(ctx: Context) -> None:
-    ctx.prompt("@isoclip/isoclip/cluster_images")
+    prompt(ctx, "cluster_images")
 
 
 def _show_all(ctx: Context) -> None:
@@ -199,7 +199,7 @@ def _open_map(ctx: Context) -> None:
     if list_maps(ctx.dataset):
         ctx.ops.open_panel("Embeddings", layout="horizontal")
     else:
-        ctx.prompt("@isoclip/isoclip/map_embeddings")
+        prompt(ctx, "map_embeddings")
 
 
 def _turn(ctx: Context) -> None:
@@ -215,19 +215,23 @@ def _name(ctx: Context) -> None:
     name_cluster(ctx.dataset, key, was, name)
     remember(ctx, "clusters_named", name.strip())
     remember(ctx, "clusters_name", "")
-    _tell_renamed(ctx, f"Cluster {was} is now called {name.strip()}")
+    _show_renamed(ctx, members_view(ctx.dataset, key, name.strip()))
+    ctx.ops.notify(f"Cluster {was} is now called {name.strip()}", variant="success")
 
 
 def _name_by(ctx: Context) -> None:
     field = recall(ctx, "clusters_labels", ctx.params["default"])
-    report = name_clusters_by(ctx.dataset, _key(ctx), field)
+    key = _key(ctx)
+    report = name_clusters_by(ctx.dataset, key, field)
     remember(ctx, "clusters_named", None)
-    _tell_renamed(ctx, str(report))
+    _show_renamed(ctx, clusters_view(ctx.dataset, key))
+    ctx.ops.notify(str(report), variant="success")
 
 
-def _tell_renamed(ctx: Context, sentence: str) -> None:
+def _show_renamed(ctx: Context, view: Any) -> None:
+    # A grid that shows a cluster by its old name would be empty from now on.
     ctx.ops.reload_dataset()
-    ctx.ops.notify(sentence, variant="success")
+    ctx.ops.set_view(view)
 
 
 ClustersTab.actions = {

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from fiftyone_isoclip.app.panel.leak_pairs import AT, CELL, draw_cell
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt, recall, remember
+from fiftyone_isoclip.dataset.leak_pairs import LeakMatrix
 from fiftyone_isoclip.dataset.leak_report import (
     LEAK_TAG,
     METHOD,
-    LeakMatrix,
-    LeakPair,
     LeakReport,
-    LeakSide,
     report_of,
 )
 from fiftyone_isoclip.dataset.runs import SavedRun, list_runs
 from fiftyone_isoclip.errors import DatasetError
 
-A_PAGE = 6
-A_ROW = 2
-_RUN, _CELL, _AT = "leaks_run", "leaks_cell", "leaks_at"
+_RUN = "leaks_run"
 
 
 def _runs(ctx: Context) -> list[SavedRun]:
@@ -53,13 +50,13 @@ def _open_cell(ctx: Context) -> None:
     report = _report(ctx)
     if one == other or not report.matrix.pairs_of(one, other):
         return
-    remember(ctx, _CELL, [one, other])
-    remember(ctx, _AT, 0)
+    remember(ctx, CELL, [one, other])
+    remember(ctx, AT, 0)
     ctx.ops.set_view(report.cell_view(one, other))
 
 
 def _turn(ctx: Context) -> None:
-    remember(ctx, _AT, max(0, int(ctx.params["at"])))
+    remember(ctx, AT, max(0, int(ctx.params["at"])))
 
 
 def _tag(ctx: Context) -> None:
@@ -126,7 +123,7 @@ class LeaksTab(Tab):
         _draw_counts(page, report)
         if report.n_pairs:
             _draw_matrix(page, report.matrix)
-            _draw_cell(ctx, page, report)
+            draw_cell(ctx, page, report)
         _draw_ends(page, report)
 
 
@@ -172,7 +169,7 @@ def _draw_matrix(page: Page, matrix: LeakMatrix) -> None:
                 "texttemplate": "%{text}",
                 "hovertemplate": "%{z} images of %{y} are also in %{x} (%{customdata} pairs)"
                 "<extra></extra>",
-                "colorscale": [[0, "#5c6f82"], [1, "#e8743b"]],
+                "colorscale": [[0, "#5c6f82"], [1, "#c2501a"]],
                 "zmin": 0,
                 "textfont": {"color": "#ffffff", "size": 14},
                 "showscale": False,
@@ -194,69 +191,15 @@ def _draw_matrix(page: Page, matrix: LeakMatrix) -> None:
     )
 
 
-def _draw_cell(ctx: Context, page: Page, report: LeakReport) -> None:
-    page.say("#### Pairs")
-    cells = [
-        (one, other)
-        for place, one in enumerate(report.splits)
-        for other in report.splits[place + 1 :]
-        if report.matrix.pairs_of(one, other)
-    ]
-    opened = recall(ctx, _CELL)
-    row = page.row()
-    for one, other in cells:
-        label = f"{one} and {other}: {report.matrix.pairs_of(one, other):,}"
-        row.button(
-            label, "open_cell", primary=set(opened or ()) == {one, other}, one=one, other=other
-        )
-    if opened is None or tuple(sorted(opened)) not in {tuple(sorted(cell)) for cell in cells}:
-        page.say("Click a cell of the table, or one of these buttons, to see the pairs.")
-        return
-    _draw_pairs(ctx, page, report, *opened)
-
-
-def _draw_pairs(ctx: Context, page: Page, report: LeakReport, one: str, other: str) -> None:
-    at = int(recall(ctx, _AT, 0))
-    listed = (other, one) if one in report.others else (one, other)
-    total = report.matrix.images_of(*listed)
-    pairs = report.pairs(one, other, A_PAGE, at)
-    row = page.row()
-    row.button("Previous", "turn", at=at - A_PAGE, disabled=at == 0)
-    row.button("Next", "turn", at=at + A_PAGE, disabled=at + A_PAGE >= total, primary=True)
-    last = min(at + A_PAGE, total)
-    row.say(f"{at + 1} to {last} of {total:,} images of {listed[0]}, each with its most similar "
-            f"of {listed[1]}")  # fmt: skip
-    for start in range(0, len(pairs), A_ROW):
-        row = page.row()
-        for pair in pairs[start : start + A_ROW]:
-            _draw_pair(row.card(), pair)
-    if not pairs:
-        page.say("These images are gone from the dataset.")
-
-
-def _draw_pair(card: Page, pair: LeakPair) -> None:
-    row = card.row()
-    for side in (pair.one, pair.other):
-        column = row.column()
-        column.picture(side.path, f"image of {side.split}, similarity {pair.similarity:.3f}")
-        column.say(_caption(side))
-    card.say(f"similarity {pair.similarity:.4f}")
-
-
-def _caption(side: LeakSide) -> str:
-    name = side.path.rsplit("/", 1)[-1].replace("_", "\\_")
-    return f"**{side.split}**{', should go' if side.drop else ''}  \n{name}"
-
-
 def _draw_ends(page: Page, report: LeakReport) -> None:
-    tagged = report.drop_view.match_tags(LEAK_TAG).count() if report.n_drop else 0
     if report.n_drop:
+        tagged = report.drop_view.match_tags(LEAK_TAG).count()
         page.say("#### When you are done\nTag first: it is undone by removing the tag. Nothing is "
                  "removed here, and no pair is left once what should go is gone.")  # fmt: skip
-    row = page.row()
-    if report.n_drop:
+        row = page.row()
         row.button(f"Tag what should go ({report.n_drop:,})", "tag", primary=True)
         row.button(f"Remove the tag ({tagged:,})", "untag", disabled=not tagged)
+        row = page.row()
         row.button("Show what should go", "show_going")
-        row.button("Show all", "show_all")
-    row.button("Find leaks ...", "find")
+        row.button("Show all that leaks", "show_all")
+    page.button("Search again ...", "find")

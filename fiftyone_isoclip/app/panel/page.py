@@ -38,6 +38,10 @@ class Page:
         """A sentence in a coloured box."""
         self._drawn.view(self._name(), _NOTICES[severity](label=sentence))
 
+    def heading(self, text: str) -> None:
+        """The title of a part; Markdown's own headings are far larger than a panel's text."""
+        self.say(f"**{text.upper()}**")
+
     def row(self, *, gap: int = 2) -> Page:
         """A part that goes from left to right."""
         return Page(self._drawn.h_stack(self._name(), gap=gap, align_y="top"), self._event)
@@ -53,7 +57,9 @@ class Page:
 
     def picture(self, path: str, alt: str, *, height: int = 120) -> None:
         """An image file of the dataset, at this height in pixels."""
-        view = types.ImageView(height=f"{height}px", alt=alt)
+        # Without this, the App squeezes a picture that is wider than its column.
+        whole = {"image": {"style": {"objectFit": "contain", "maxWidth": "100%"}}}
+        view = types.ImageView(height=f"{height}px", alt=alt, componentsProps=whole)
         source = f"/media?filepath={quote(path)}"
         self._drawn.define_property(self._name(), types.String(), default=source, view=view)
 
@@ -85,9 +91,16 @@ class Page:
         # The App gives a plot's handler no parameters of ours, only where the plot stands.
         name = self._name() if do is None else f"plot_{do}"
         handler = {} if do is None else {"on_click": self._event}
-        shown = {"margin": {"l": 50, "r": 10, "t": 10, "b": 40}, "height": 220, **layout}
+        shown = {
+            "showlegend": len(traces) > 1,
+            "margin": {"l": 50, "r": 10, "t": 10, "b": 40},
+            "height": 220,
+            **layout,
+        }
         config = {"displayModeBar": False}
-        self._drawn.plot(name, data=list(traces), layout=shown, config=config, **handler)
+        # Beware: the App ignores the layout's showlegend.
+        drawn = [{"showlegend": False, **trace} for trace in traces]
+        self._drawn.plot(name, data=drawn, layout=shown, config=config, **handler)
 
     def choose(
         self, name: str, label: str, choices: Mapping[str, str], default: str | None = None
@@ -103,7 +116,13 @@ class Page:
     ) -> None:
         """A slider; a change is told when it is let go."""
         view = types.SliderView(
-            min=least, max=most, step=step, value_label_display="auto", label_position="top"
+            min=least,
+            max=most,
+            view_multiple_of=step,
+            value_label_display="auto",
+            label_position="top",
+            # The App leaves more room above and below it than it takes itself.
+            componentsProps={"slider": {"sx": {"display": "block", "my": "-20px"}}},
         )
         self._drawn.float(
             name, label=label, min=least, max=most, view=view, default=default,

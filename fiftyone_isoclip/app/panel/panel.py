@@ -14,13 +14,11 @@ from fiftyone_isoclip.app.panel.leaks import LeaksTab
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.runs import RunsTab
 from fiftyone_isoclip.app.panel.space import SpaceTab
-from fiftyone_isoclip.app.panel.tab import Context, Tab, recall
+from fiftyone_isoclip.app.panel.tab import PANEL, Context, Tab, recall
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.errors import IsoClipError
 
 logger = logging.getLogger(__name__)
-
-PANEL = "isoclip"
 
 TABS: dict[str, Tab] = {
     tab.name: tab for tab in (DuplicatesTab(), LeaksTab(), ClustersTab(), SpaceTab(), RunsTab())
@@ -59,8 +57,11 @@ class IsoClipPanel(foo.Panel):
             ctx.panel.state.clear()
             ctx.panel.set_state("dataset", ctx.dataset.name)
 
+    def on_change_view(self, ctx: Context) -> None:
+        """Draw the tab anew: an operator may have changed what it shows."""
+
     def on_change_selected(self, ctx: Context) -> None:
-        """Show the tab anew: it may be about the selected samples."""
+        """Draw the tab anew: it may be about the selected samples."""
 
     def render(self, ctx: Context) -> types.Property:
         """Draw the chosen tab."""
@@ -75,7 +76,8 @@ class IsoClipPanel(foo.Panel):
         except Exception as error:
             logger.exception("the tab %s failed", _tab(ctx).name)
             page.notice(_unforeseen(error), "error")
-        view = types.GridView(orientation="vertical", align_x="left", gap=2, width=100)
+        inset = {"container": {"sx": {"px": 2, "pb": 4, "boxSizing": "border-box"}}}
+        view = types.GridView(orientation="vertical", gap=2, width=100, componentsProps=inset)
         return types.Property(drawn, view=view)
 
 

@@ -6,7 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from fiftyone_isoclip.app.operator import QUIET
 from fiftyone_isoclip.app.panel.page import Page
+
+PLUGIN = "@isoclip/isoclip"
+PANEL = "isoclip"
 
 Context = Any
 """A fiftyone.operators.ExecutionContext; FiftyOne ships no types."""
@@ -39,3 +43,13 @@ def recall(ctx: Context, name: str, default: Any = None) -> Any:
 def remember(ctx: Context, name: str, value: Any) -> None:
     """Keep a small value for the next events: a number, a word, a few ids."""
     ctx.panel.set_state(name, value)
+
+
+def prompt(ctx: Context, operator: str, *, ask: bool = True, **params: Any) -> None:
+    """Open the form of an operator of ours, or run it at once; the tab is drawn anew afterwards."""
+    ctx.prompt(
+        f"{PLUGIN}/{operator}",
+        params=params if ask else {**params, QUIET: True},
+        on_success=f"{PLUGIN}/{PANEL}#act",
+        skip_prompt=not ask,
+    )
