@@ -20,10 +20,12 @@ from fiftyone_isoclip.errors import DatasetError
 
 VERBS: Mapping[str, tuple[str, str]] = {
     "duplicates": ("duplicates", "find_duplicates"),
+    "exact duplicates": ("duplicates", "find_exact_duplicates"),
     "clusters": ("clusters", "find_clusters"),
     "leaks": ("leaks", "find_leaks"),
+    "comparison": ("comparisons", "compare_with_clip"),
 }
-"""Which function made the runs of a method, and the module of this package that holds it.
+"""Which function made the runs of a method, and the module of this floor that holds it.
 
 Such a function takes what a run remembers as its ``parameters`` by the same names, and ``key``.
 """
@@ -95,11 +97,12 @@ def find_again(dataset: fo.Dataset, run: SavedRun) -> SavedRun:
 
 
 def _verb(run: SavedRun) -> Callable[..., object]:
-    if run.method not in VERBS:
+    kind = f"exact {run.method}" if run.parameters.get("exact") else run.method
+    if kind not in VERBS:
         raise DatasetError(
-            f"run {run.key!r} is of {run.method}, and only {', '.join(VERBS)} can be found again"
+            f"run {run.key!r} is of {kind}, and only {', '.join(VERBS)} can be found again"
         )
-    module, name = VERBS[run.method]
+    module, name = VERBS[kind]
     verb: Callable[..., object] = getattr(import_module(f"fiftyone_isoclip.dataset.{module}"), name)
     return verb
 

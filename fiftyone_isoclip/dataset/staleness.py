@@ -52,8 +52,9 @@ def find_staleness(dataset: fo.Dataset, run: SavedRun, *, thorough: bool = False
     The quick way asks the database alone, and remembers its answer until the dataset changes. It
     finds samples made after the run, a number of samples other than the run's, and vectors whose
     source is another one than at the run. It does not find: a sample that left the run's view for
-    each that entered it, vectors without a known source (registered by `upgrade`), vectors written
-    by something else than `embed`, and image files that changed since they were embedded.
+    each that entered it, tags or labels that the run went by, another dataset in which leaks were
+    looked for, vectors without a known source (registered by `upgrade`) or written by something
+    else than `embed`, and image files that changed, also since a search for exact duplicates.
 
     Args:
         dataset: the run's dataset.

@@ -11,9 +11,12 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_isoclip.dataset import (
+    compare_with_clip,
     embed,
     find_clusters,
     find_duplicates,
+    find_exact_duplicates,
+    find_leaks,
     list_runs,
     load_run,
     reruns,
@@ -71,6 +74,29 @@ def test_it_is_what_the_verb_itself_would_find(
     find_clusters(dataset, count=2, band=band, key="looks")
     assert fields_of(dataset, "looks") == again
     assert load_run(dataset, "looks").band == report.run.band
+
+
+def test_each_kind_of_run_can_be_found_again(
+    dataset: fo.Dataset, ids: list[str], fill: Fill, pictures: Path
+) -> None:
+    half = {"train": ids[:3], "test": ids[3:]}
+    for tag, some in half.items():
+        dataset.select(some).tag_samples(tag)
+    find_exact_duplicates(dataset)
+    find_leaks(dataset, similarity=0.97, band="1/1")
+    compare_with_clip(dataset, k=2, band="2/1")
+    first = Path(dataset[ids[0]].filepath)
+    (pictures / "copy.png").write_bytes(first.read_bytes())
+    (copy,) = fill([str(pictures / "copy.png")])
+    dataset.select(copy).tag_samples("test")
+    exact = rerun(dataset, "exact_duplicates", progress=False)
+    assert (exact.embedded, exact.run.counts["duplicates"]) == (None, 1)
+    assert exact.run.parameters["exact"]
+    leaks = rerun(dataset, "leaks", progress=False)
+    assert (leaks.run.counts["pairs"], leaks.run.band) == (1, "1/1")
+    compared = rerun(dataset, "comparison", progress=False)
+    assert (compared.run.counts["queries"], compared.run.band) == (7, "2/1")
+    assert not any(find_staleness(dataset, run, thorough=True) for run in list_runs(dataset))
 
 
 def test_a_run_on_a_view_stays_on_that_view(
