@@ -11,8 +11,8 @@ from fiftyone import ViewExpression
 from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import dataset_of
+from fiftyone_isoclip.dataset.leak_pairs import LeakMatrix, LeakPair, LeakSide, listed
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
-from fiftyone_isoclip.errors import DatasetError
 
 METHOD = "leaks"
 DEFAULT_KEY = "leaks"
@@ -28,56 +28,6 @@ _PARTS = (
 def field_names(key: str) -> dict[str, str]:
     """The fields of a run by what they hold."""
     return {part: f"{key}_{part}" for part in _PARTS}
-
-
-@dataclass(frozen=True, slots=True)
-class LeakMatrix:
-    """How much two splits have in common.
-
-    ``pairs`` (s, s) is symmetric; ``images`` (s, s) are those of one split (first axis) that have
-    a partner in another.
-    """
-
-    splits: tuple[str, ...]
-    pairs: tuple[tuple[int, ...], ...]
-    images: tuple[tuple[int, ...], ...]
-
-    def pairs_of(self, one: str, other: str) -> int:
-        """Pairs between two splits."""
-        return self.pairs[self._place(one)][self._place(other)]
-
-    def images_of(self, one: str, other: str) -> int:
-        """Images of the one split that have a partner in the other."""
-        return self.images[self._place(one)][self._place(other)]
-
-    @property
-    def n_pairs(self) -> int:
-        """Pairs between any two splits."""
-        return sum(map(sum, self.pairs)) // 2
-
-    def _place(self, split: str) -> int:
-        if split not in self.splits:
-            raise DatasetError(f"there is no split {split!r}; the splits are {_and(self.splits)}")
-        return self.splits.index(split)
-
-
-@dataclass(frozen=True, slots=True)
-class LeakSide:
-    """One of two images that are in different splits; ``drop`` is whether it should go."""
-
-    id: str
-    path: str
-    split: str
-    drop: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LeakPair:
-    """Two images in different splits and their cosine."""
-
-    one: LeakSide
-    other: LeakSide
-    similarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +118,7 @@ class LeakReport:
     def __str__(self) -> str:
         more = f"; {self.n_both} are in two splits themselves" if self.n_both else ""
         return (
-            f"{self.n_leaked} of {self.n_compared} samples leak between {_and(self.splits)}: "
+            f"{self.n_leaked} of {self.n_compared} samples leak between {listed(self.splits)}: "
             f"{self.n_pairs} pairs at similarity {self.similarity:g}, band {self.band}; "
             f"{self.n_drop} should go{more}; {self.n_unsplit} are in no split, "
             f"{self.n_skipped + self.n_skipped_elsewhere} could not be compared"
@@ -249,7 +199,3 @@ def _first_of(values: str, splits: str, split: str) -> ViewExpression:
     """The first of the values beside which this split stands."""
     place = {"$indexOfArray": [f"${splits}", split]}
     return ViewExpression({"$arrayElemAt": [f"${values}", place]})
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
