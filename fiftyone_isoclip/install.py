@@ -20,6 +20,7 @@ from fiftyone_isoclip.errors import IsoClipError
 PLUGIN_NAME = "@isoclip/isoclip"
 METADATA = "fiftyone.yml"
 ASSETS = "assets"
+SKILLS = "skills"
 ENTRY = "__init__.py"
 SHIM = '''"""Offers the installed package fiftyone_isoclip to the FiftyOne App."""
 
@@ -123,8 +124,9 @@ def _plugin_files() -> dict[str, bytes]:
         )
     metadata = (source / METADATA).read_text()
     entry = re.sub(r"^py_entry:.*$", f"py_entry: {ENTRY}", metadata, flags=re.MULTILINE)
-    icons = {f"{ASSETS}/{icon.name}": icon.read_bytes() for icon in (source / ASSETS).glob("*.svg")}
-    return {METADATA: entry.encode(), ENTRY: SHIM.encode(), **icons}
+    copied = [*(source / ASSETS).glob("*.svg"), *(source / SKILLS).glob("*/SKILL.md")]
+    copies = {path.relative_to(source).as_posix(): path.read_bytes() for path in copied}
+    return {METADATA: entry.encode(), ENTRY: SHIM.encode(), **copies}
 
 
 def _holds(folder: Path, files: dict[str, bytes]) -> bool:

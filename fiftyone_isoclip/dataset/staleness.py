@@ -38,10 +38,10 @@ class Staleness:
 
     def __str__(self) -> str:
         parts = [
-            f"{self.added} images added" if self.added else "",
-            f"{self.removed} removed" if self.removed else "",
-            f"{self.changed} or more embedded anew" if self.changed else "",
-            f"{self.files} files changed" if self.files else "",
+            f"{_count(self.added, 'image')} added" if self.added else "",
+            f"{_count(self.removed, 'image')} removed" if self.removed else "",
+            f"{_count(self.changed, 'embedding')} or more made anew" if self.changed else "",
+            f"{_count(self.files, 'file')} changed" if self.files else "",
         ]
         return ", ".join(part for part in parts if part) or "nothing changed"
 
@@ -76,6 +76,10 @@ def find_staleness(dataset: fo.Dataset, run: SavedRun, *, thorough: bool = False
         return found
     samples = dataset.load_run_view(run.key)
     return replace(found, files=len(list_changed(samples, field, origin.fingerprint)))
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def version_of(dataset: fo.Dataset) -> tuple[Any, ...]:

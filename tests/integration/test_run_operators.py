@@ -150,7 +150,7 @@ def test_updating_finds_a_copy_that_came_later(
 ) -> None:
     first = dataset.first()
     (copy,) = fill([recompress(first.filepath, pictures / "copy.jpg", 95)])
-    assert "1 images added" in form(dataset, RERUN, key="duplicates")["found"].view.label
+    assert "1 image added" in form(dataset, RERUN, key="duplicates")["found"].view.label
     result = foo.get_operator(RERUN)(dataset, "duplicates").result
     assert (result["computed"], result["counts"]["compared"]) == (1, 7)
     dataset.reload()

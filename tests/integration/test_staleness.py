@@ -57,7 +57,7 @@ def test_samples_that_came_and_went_are_counted_apart(
     assert staleness(dataset) == Staleness(added=3)
     dataset.delete_samples(ids[:2])
     assert staleness(dataset) == Staleness(added=3, removed=2)
-    assert str(staleness(dataset)) == "3 images added, 2 removed"
+    assert str(staleness(dataset)) == "3 images added, 2 images removed"
     find_duplicates(dataset)
     assert staleness(dataset) == FRESH
     assert staleness(dataset, "clusters") == Staleness(added=3, removed=2)

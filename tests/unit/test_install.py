@@ -25,8 +25,10 @@ def test_the_folder_is_the_checkouts_metadata_with_an_entry_of_its_own(
     installed = yaml.safe_load((folder / "fiftyone.yml").read_text())
     source = yaml.safe_load((repo_root / "fiftyone.yml").read_text())
     assert installed == source | {"py_entry": "__init__.py"}
-    for icon in (repo_root / "assets").glob("*.svg"):
-        assert (folder / "assets" / icon.name).read_bytes() == icon.read_bytes()
+    copied = [*repo_root.glob("assets/*.svg"), *repo_root.glob("skills/*/SKILL.md")]
+    assert {path.suffix for path in copied} == {".svg", ".md"}
+    for path in copied:
+        assert (folder / path.relative_to(repo_root)).read_bytes() == path.read_bytes()
 
 
 def test_the_entry_offers_the_packages_own_register(tmp_path: Path) -> None:
