@@ -125,9 +125,6 @@ class CompareWithClip(SteppedOperator):
         """The verdict and the numbers it rests on."""
         outputs = types.Object()
         outputs.md(result.get("report", ""), name="told")
-        outputs.str("checkpoint", label="Checkpoint")
-        outputs.str("band", label="Band")
-        outputs.float("overlap", label="Neighbours in common (mean share)")
         outputs.int("queries", label="Images asked about")
         outputs.int("compared", label="Images compared")
         outputs.int("skipped", label="Images that could not be compared")

@@ -11,9 +11,11 @@ import fiftyone.operators.types as types
 from fiftyone_isoclip.app.forms import (
     Context,
     check,
+    choose_band,
     choose_field,
     explain,
     has_images,
+    parse_band,
     target_samples,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
@@ -42,11 +44,12 @@ class BuildSimilarityIndex(SteppedOperator):
         *,
         key: str = DEFAULT_KEY,
         field: str = DEFAULT_FIELD,
+        band: str | None = None,
         storage: str = "float32",
         delegate: bool = False,
     ) -> Any:
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
-        params = {"key": key, "field": field, "storage": storage}
+        params = {"key": key, "field": field, "band": band, "storage": storage}
         return self.run(samples, params, delegate=delegate)
 
     def resolve_input(self, ctx: Context) -> types.Property:
@@ -62,6 +65,7 @@ class BuildSimilarityIndex(SteppedOperator):
         asked = ctx.params.get("key") or DEFAULT_KEY
         key = inputs.str("key", label="Name of the index", default=DEFAULT_KEY, required=True)
         check(key, lambda: check_brain_key(ctx.dataset, asked))
+        choose_band(inputs, ctx, need_origin(ctx.dataset, field))
         storages = types.RadioView()
         for storage, told in STORAGES.items():
             storages.add_choice(storage, label=told)
@@ -86,7 +90,7 @@ class BuildSimilarityIndex(SteppedOperator):
         check_brain_key(ctx.dataset, key)
         name = need_origin(ctx.dataset, field).checkpoint
         yield Step(f"Loading {name}")
-        model = load_model(name)
+        model = load_model(name, band=parse_band(ctx.params.get("band")))
         report = yield from follow(
             "Embedding", lambda tell: embed(samples, model, field, progress=by_bar(tell))
         )

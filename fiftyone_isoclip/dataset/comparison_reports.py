@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -85,17 +86,13 @@ class ComparisonReport:
         """The queries, those where the two spaces have least in common first."""
         return comparison_view(self.dataset, self.key)
 
-    def run(self, fingerprint: str) -> SavedRun:
-        """What to remember of it, and of the weights."""
+    def run(self, fingerprint: str, asked: Mapping[str, Any]) -> SavedRun:
+        """What to remember of it, of the weights, and of what was asked for."""
         precision = self.precision
         return SavedRun(
             key=self.key,
             method=METHOD,
-            parameters={
-                "field": self.field,
-                "k": self.k,
-                "label_field": None if precision is None else precision.label_field,
-            },
+            parameters=asked,
             checkpoint=self.checkpoint,
             fingerprint=fingerprint,
             band=self.band,
@@ -105,6 +102,7 @@ class ComparisonReport:
                 "queries": self.queries,
             },
             details={
+                "k": self.k,
                 "overlap": self.overlap,
                 "precision": None if precision is None else asdict(precision),
             },
@@ -136,7 +134,7 @@ def load_comparison(dataset: fo.Dataset, key: str = DEFAULT_KEY) -> ComparisonRe
         field=run.parameters["field"],
         checkpoint=run.checkpoint,
         band=run.band,
-        k=run.parameters["k"],
+        k=run.details["k"],
         n_compared=int(run.counts["compared"]),
         n_skipped=int(run.counts["skipped"]),
         queries=int(run.counts["queries"]),

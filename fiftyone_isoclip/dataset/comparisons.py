@@ -74,9 +74,10 @@ def compare_with_clip(
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, (overlap_field(key),))
+    asked = {"field": field, "k": k, "label_field": label_field, "queries": queries}
     if k < 1 or (queries is not None and queries < 1):
-        asked = f"{k} neighbours" if k < 1 else f"{queries} queries"
-        raise DatasetError(f"{asked} were asked for; ask for at least 1")
+        wrong = f"{k} neighbours" if k < 1 else f"{queries} queries"
+        raise DatasetError(f"{wrong} were asked for; ask for at least 1")
     labels = None if label_field is None else _read_labels(samples, label_field)
     plain = open_plain(samples, field)
     isoclip = in_band(plain, band)
@@ -112,7 +113,7 @@ def compare_with_clip(
     )
     values = dict(zip([ids[row] for row in rows], shared.tolist(), strict=True))
     columns = {overlap_field(key): Column(fo.FloatField, values)}
-    run = report.run(plain.origin.fingerprint)
+    run = report.run(plain.origin.fingerprint, asked)
     save_run(samples, run, columns, lambda: comparison_view(dataset, key))
     return report
 

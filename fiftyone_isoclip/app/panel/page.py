@@ -122,7 +122,7 @@ class Page:
             value_label_display="auto",
             label_position="top",
             # The App leaves more room above and below it than it takes itself.
-            componentsProps={"slider": {"sx": {"display": "block", "my": "-20px"}}},
+            componentsProps={"slider": {"sx": {"display": "block", "mt": "-8px", "mb": "-32px"}}},
         )
         self._drawn.float(
             name, label=label, min=least, max=most, view=view, default=default,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from fiftyone_isoclip.app.forms import plain_fields
+from fiftyone_isoclip.app.index import DEFAULT_KEY
 from fiftyone_isoclip.app.panel.loaded import LoadedSpace, find_space, is_outdated, load_space
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
@@ -50,7 +51,7 @@ def _show_in_grid(ctx: Context) -> None:
 def _prompt(ctx: Context) -> None:
     # Whoever looks at one sample has it selected, and it alone would be the target.
     asked = {"view_target": "DATASET"}
-    asked |= {name: ctx.params[name] for name in ("field", "band") if name in ctx.params}
+    asked |= {name: ctx.params[name] for name in ("field", "band", "key") if name in ctx.params}
     ctx.prompt(f"{_PLUGIN}/{ctx.params['operator']}", params=asked)
 
 
@@ -137,12 +138,13 @@ def _show_spectrum(ctx: Context, page: Page, name: str, loaded: LoadedSpace) -> 
         bottom=own.drop_bottom,
     )
     row.button(
-        "Rebuild the index with this band",
+        "Build an index with this band",
         "prompt",
         title="Let the magnifier and the Similarity Search panel search with it",
         operator="build_similarity_index",
         field=name,
         band=str(band),
+        key=f"{DEFAULT_KEY}_{top}_{bottom}",
     )
     return band
 
@@ -205,9 +207,10 @@ def _show_neighbors(ctx: Context, page: Page, loaded: LoadedSpace, band: Band) -
     row = page.row()
     if asked in paths:
         row.picture(paths[asked], "the sample whose neighbours are shown", height=100)
-    told = "selected" if ctx.selected else "first of the view; select another in the grid"
-    shared = f"{len(common)} of its {len(plain)} nearest neighbours are the same in both spaces."
-    row.say(f"The sample {told}. {shared}")
+    row.say(
+        ("" if ctx.selected else "This is the first of the view; select a sample in the grid. ")
+        + f"{len(common)} of its {len(plain)} nearest neighbours are the same in both spaces."
+    )
     sides = page.row(gap=4)
     for heading, near in (("Plain CLIP (0/0)", plain), (f"Band {band}", isoclip)):
         card = sides.card()
