@@ -70,8 +70,9 @@ class FindLeaks(SteppedOperator):
         field = choose_field(inputs, ctx)
         if field is None:
             return form
+        splits = choose_splits(inputs, ctx, samples)
         choose_other(inputs, ctx, field)
-        choose_drop(inputs, ctx, choose_splits(inputs, ctx, samples))
+        choose_drop(inputs, ctx, splits)
         inputs.float(
             "similarity",
             label="Similarity from which two images are a leak",

@@ -107,9 +107,8 @@ class LeaksTab(Tab):
         runs = _runs(ctx)
         if not runs:
             page.say(
-                "### No search for leaks yet\nImages that are in two splits, or nearly the same "
-                "as one in another split, make a model look better than it is. Every pair of "
-                "images is compared; nothing is removed."
+                "### No search for leaks yet\nImages that two splits have in common make a model "
+                "look better than it is.  \nAll pairs are compared; nothing is removed."
             )
             page.button("Find leaks between splits", "find", primary=True)
             return
@@ -194,8 +193,8 @@ def _draw_matrix(page: Page, matrix: LeakMatrix) -> None:
 def _draw_ends(page: Page, report: LeakReport) -> None:
     if report.n_drop:
         tagged = report.drop_view.match_tags(LEAK_TAG).count()
-        page.say("#### When you are done\nTag first: it is undone by removing the tag. Nothing is "
-                 "removed here, and no pair is left once what should go is gone.")  # fmt: skip
+        page.say("#### When you are done\nTag what should go: without it, no pair is left. "
+                 "Nothing is removed here.")  # fmt: skip
         row = page.row()
         row.button(f"Tag what should go ({report.n_drop:,})", "tag", primary=True)
         row.button(f"Remove the tag ({tagged:,})", "untag", disabled=not tagged)
