@@ -46,11 +46,18 @@ class Grouping:
     reasons: dict[int, str] = field(default_factory=dict)
     staying: set[Identity] = field(default_factory=set)
     prefer: npt.NDArray[np.int64] = field(init=False)
+    apart: dict[str, set[str]] = field(init=False)
+    heads: npt.NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Sort the files by their bytes."""
+        """Sort the files by their bytes, and the verdicts by sample."""
         self.contents = Contents.of(self.paths)
+        self.apart = {}
+        for one, other in self.verdicts:
+            self.apart.setdefault(one, set()).add(other)
+            self.apart.setdefault(other, set()).add(one)
         self.prefer = np.full(len(self.contents.rows), len(self.ids))
+        self.heads = self.sizes
 
     @property
     def standing(self) -> list[str]:
@@ -86,16 +93,16 @@ class Grouping:
         }
         for content in involved:
             self.prefer[content] = min(self.places[row] for row in rows[content])
+        self.heads = self._head_sizes()
 
     def count(self, pairs: Pairs) -> tuple[int, int]:
         """How many groups these pairs give, and of how many samples."""
         keepers, members = join_keepers(pairs, prefer=self.prefer)
-        sizes = self.sizes
-        grouped = np.zeros(len(sizes), np.bool_)
-        grouped[keepers] = grouped[members] = True
-        lonely = (sizes > 1) & ~grouped
-        n_groups = len(np.unique(keepers)) + int(lonely.sum())
-        return n_groups, int(sizes[grouped | lonely].sum())
+        joined = np.zeros(len(self.prefer), np.bool_)
+        joined[members] = True
+        leading = (self.heads > 1) & ~joined
+        leading[keepers] = True
+        return int(leading.sum()), int(self.heads[leading].sum() + self.sizes[joined].sum())
 
     def groups(self, index: CosineIndex, pairs: Pairs) -> list[SampleGroup]:
         """Divide the samples that have a pair or a copy into groups."""
@@ -105,6 +112,15 @@ class Grouping:
     def exact_groups(self) -> list[SampleGroup]:
         """Divide the samples whose files hold the same bytes into groups."""
         return self._named(_lonely(self._copied, []))
+
+    def _head_sizes(self) -> npt.NDArray[np.int64]:
+        """How many samples of each content a group has that one of them leads."""
+        sizes = self.sizes
+        for content in self._copied:
+            first, *others = self._by_rank(self.contents.rows[content])
+            apart = self.apart.get(self.ids[first], set())
+            sizes[content] -= sum(self.ids[row] in apart for row in others)
+        return sizes
 
     @property
     def _copied(self) -> list[int]:
@@ -139,7 +155,7 @@ class Grouping:
 
     def _name(self, group: DuplicateGroup) -> SampleGroup:
         keeper, *copies = self._by_rank(self.contents.rows[group.keeper])
-        apart = {id_ for pair in self.verdicts if self.ids[keeper] in pair for id_ in pair}
+        apart = self.apart.get(self.ids[keeper], set())
         found: list[tuple[int, Kind, float]] = [(row, "exact", 1.0) for row in copies]
         for content, score in zip(group.members, group.similarities, strict=True):
             rows = self._by_rank(self.contents.rows[content])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,11 +43,12 @@ def keep_pairs(dataset: fo.Dataset, kept: KeptPairs) -> str | None:
     """Write pairs to a file; -> the name under which `load_pairs` finds them, None if it failed."""
     name = uuid.uuid4().hex
     path = _path(dataset, name)
+    part = path.with_suffix(".part")
     pairs = kept.pairs
     recall = np.nan if pairs.recall is None else pairs.recall
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        with part.open("wb") as file:
             np.savez(
                 file,
                 ids=kept.ids,
@@ -58,8 +59,10 @@ def keep_pairs(dataset: fo.Dataset, kept: KeptPairs) -> str | None:
                 recall=recall,
                 digest=kept.digest,
             )
-        Path(file.name).replace(path)
+        part.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink()
         logger.warning("the pairs are not kept, moving the similarity searches anew: %s", error)
         return None
     return name
@@ -72,7 +75,8 @@ def load_pairs(dataset: fo.Dataset, name: str | None) -> KeptPairs | None:
     path = _path(dataset, name)
     try:
         return _read(str(path), path.stat().st_mtime_ns)
-    except (OSError, ValueError, KeyError):
+    except Exception as error:  # there is hardly one that numpy does not raise on a damaged file
+        logger.info("there are no kept pairs %r: %s", name, error)
         return None
 
 

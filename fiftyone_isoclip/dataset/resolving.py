@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
 import fiftyone as fo
@@ -11,15 +12,21 @@ from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.groups import METHOD, field_names
-from fiftyone_isoclip.dataset.merging import Conflict, merge_group
+from fiftyone_isoclip.dataset.merging import (
+    DUPLICATE_TAG,
+    KEEPER_TAG,
+    Conflict,
+    check_conflict,
+    merge_group,
+)
 from fiftyone_isoclip.dataset.review import keep_all
-from fiftyone_isoclip.dataset.runs import load_run
+from fiftyone_isoclip.dataset.runs import list_runs, load_run
 from fiftyone_isoclip.errors import DatasetError
 
 Action = Literal["tag", "keep", "remove"]
 
-DUPLICATE_TAG = "duplicate"
-KEEPER_TAG = "keeper"
+_INFO = "isoclip_removed"
+"""Where an archive says whose samples it holds, and which runs their fields are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ def resolve_duplicates(
     load_run(dataset_of(dataset), key, METHOD)
     if action not in ("tag", "keep", "remove"):
         raise DatasetError(f"action {action!r} was asked for; choose tag, keep or remove")
+    check_conflict(conflict)
     names = field_names(key)
     judged = dataset.match(F(names["role"]) == "keeper")
     if groups is not None:
@@ -85,8 +93,7 @@ def resolve_duplicates(
         return ResolveReport(dataset, action, len(numbers), count)
     if action == "keep":
         samples = inside.count()
-        for number in numbers:
-            keep_all(dataset, key, number)
+        keep_all(dataset, key, *numbers)
         return ResolveReport(dataset, action, len(numbers), samples)
     return _remove(dataset, names, inside, numbers, conflict)
 
@@ -99,19 +106,20 @@ def archive_name(dataset: fo.Dataset) -> str:
 def restore_removed(dataset: fo.Dataset) -> int:
     """Move everything that was removed back, with its ids; -> how many samples.
 
-    What keepers were given stays with them.
+    What keepers were given stays with them. Of runs that were deleted, renamed or replaced since,
+    nothing comes back: their numbers of groups would mean other ones.
 
     Raises:
-        DatasetError: nothing was removed.
+        DatasetError: nothing was removed, or the dataset of that name holds something else.
     """
     name = archive_name(dataset_of(dataset))
     if not fo.dataset_exists(name):
         raise DatasetError(f"nothing was removed from {dataset.name!r}: there is no {name!r}")
-    archive = fo.load_dataset(name)
+    archive = _open_archive(dataset)
     back = archive.exclude(dataset.select(archive.values("id")).values("id"))
     count = len(back)
     if count:
-        dataset.add_collection(back)
+        dataset.add_collection(back, include_info=False)
     fo.delete_dataset(name)
     return count
 
@@ -123,14 +131,12 @@ def _remove(
     ids, count = going.values("id"), going.count()
     if not count:
         return ResolveReport(dataset, "remove", 0, 0)
+    archive, name = _open_archive(dataset), archive_name(dataset)
     merged = conflicts = 0
-    for number in numbers:
-        found = merge_group(inside.match(F(names["group"]) == number), names, conflict)
+    by_group = inside.sort_by([(names["group"], 1), (names["rank"], 1)])
+    for _, samples in groupby(by_group, lambda sample: sample[names["group"]]):
+        found = merge_group(samples, names, conflict)
         merged, conflicts = merged + found.merged, conflicts + found.conflicts
-    name = archive_name(dataset)
-    if not fo.dataset_exists(name):
-        fo.Dataset(name, persistent=True)
-    archive = fo.load_dataset(name)
     # Added before they go: if this is broken off they are in both, and nothing is lost.
     there = set(archive.select(ids).values("id"))
     archive.add_collection(dataset.select([id_ for id_ in ids if id_ not in there]))
@@ -142,3 +148,25 @@ def _remove(
         )
     dataset.delete_samples(ids)
     return ResolveReport(dataset, "remove", len(numbers), count, merged, conflicts, name)
+
+
+def _open_archive(dataset: fo.Dataset) -> fo.Dataset:
+    """The dataset of what was removed, made if need be, without fields of runs that are gone."""
+    name, mine = archive_name(dataset), str(dataset._doc.id)
+    there = fo.dataset_exists(name)
+    archive = fo.load_dataset(name) if there else fo.Dataset(name, persistent=True)
+    held = archive.info.get(_INFO) or {}
+    if there and held.get("dataset") != mine:
+        raise DatasetError(
+            f"dataset {name!r} exists and does not hold what was removed from {dataset.name!r}; "
+            "rename or delete it"
+        )
+    runs = {run.key: [str(run.time), list(run.fields)] for run in list_runs(dataset)}
+    before = held.get("runs", {}).items()
+    gone = [fields for key, (time, fields) in before if runs.get(key, [None])[0] != time]
+    fields = [name for names in gone for name in names if archive.has_field(name)]
+    if fields:
+        archive.delete_sample_fields(fields)
+    archive.info[_INFO] = {"dataset": mine, "runs": runs}
+    archive.save()
+    return archive

@@ -112,23 +112,26 @@ def keep_this(dataset: fo.Dataset, key: str, id_: str) -> None:
     run = load_run(dataset_of(dataset), key, METHOD)
     names, number = field_names(key), _group_of(dataset, key, id_)
     held = dataset.match(F(names["group"]) == number).sort_by(names["rank"])
-    columns = ["id", "filepath", names["role"], names["rank"]]
+    columns = ["id", "filepath", names["kind"], names["rank"]]
     rows = {row[0]: row[1:] for row in zip(*held.values(columns), strict=True)}
     path, _, rank = rows.pop(id_)
-    prefer_keeper(dataset, id_, rows)
-    forget_verdicts(dataset, [id_, *rows])
     mine, same = file_identity(path), _copies_of(path, {o: row[0] for o, row in rows.items()})
     roles: dict[str, str] = {id_: "keeper"}
     kinds: dict[str, str | None] = {id_: None}
     freed: dict[str, int | None] = {id_: None}
-    for other, (file, role, _) in rows.items():
+    for other, (file, kind, _) in rows.items():
         # A second sample of the kept file is no copy that could go.
-        alias = role == "alias" or file_identity(file) == mine
+        alias = kind == "alias" or file_identity(file) == mine
         roles[other] = "alias" if alias else "duplicate"
         kinds[other] = "alias" if alias else "exact" if other in same else "near"
         freed[other] = None if alias else own_bytes(file)
     ranks = {other: rank for other, row in rows.items() if row[2] == 0} | {id_: 0}
-    similar = {} if run.parameters.get("exact") else _similarities(held, run, id_, list(rows))
+    if run.parameters.get("exact"):
+        similar: dict[str, Any] = dict.fromkeys(rows, 1.0)
+    else:
+        similar = _similarities(held, run, id_, list(rows))
+    prefer_keeper(dataset, id_, rows)
+    forget_verdicts(dataset, [id_, *rows])
     for part, values in (
         ("role", roles),
         ("kind", kinds),
@@ -140,21 +143,36 @@ def keep_this(dataset: fo.Dataset, key: str, id_: str) -> None:
         write_values(dataset, names[part], values)
 
 
-def keep_all(dataset: fo.Dataset, key: str, number: int) -> None:
-    """Say that the samples of a group are no duplicates, here and in later searches."""
+def keep_all(dataset: fo.Dataset, key: str, *numbers: int) -> None:
+    """Say that the samples of groups are no duplicates, here and in later searches.
+
+    Raises:
+        DatasetError: there is no such run, or no such group of it.
+    """
     load_run(dataset_of(dataset), key, METHOD)
     names = field_names(key)
-    ids = dataset.match(F(names["group"]) == number).values("id")
-    say_not_duplicates(dataset, ids)
+    held = dataset.match(F(names["group"]).is_in(list(numbers)))
+    groups: dict[int, list[str]] = {}
+    for id_, number in zip(*held.values(["id", names["group"]]), strict=True):
+        groups.setdefault(number, []).append(id_)
+    for number in numbers:
+        _check_there(key, number, groups.get(number, []))
+    say_not_duplicates(dataset, *groups.values())
+    ids = [id_ for group in groups.values() for id_ in group]
     write_values(dataset, names["role"], dict.fromkeys(ids, APART))
 
 
 def judge_again(dataset: fo.Dataset, key: str, number: int) -> None:
-    """Take back `keep_all`: the best by rank is the keeper again."""
+    """Take back `keep_all`: the best by rank is the keeper again.
+
+    Raises:
+        DatasetError: there is no such run, or no such group of it.
+    """
     load_run(dataset_of(dataset), key, METHOD)
     names = field_names(key)
     held = dataset.match(F(names["group"]) == number).sort_by(names["rank"])
     ids, kinds = held.values(["id", names["kind"]])
+    _check_there(key, number, ids)
     forget_verdicts(dataset, ids)
     roles = ["alias" if kind == "alias" else "duplicate" for kind in kinds]
     write_values(dataset, names["role"], dict(zip(ids, ["keeper", *roles[1:]], strict=True)))
@@ -166,6 +184,11 @@ def _group_of(dataset: fo.Dataset, key: str, id_: str) -> int:
     if not found or found[0] is None:
         raise DatasetError(f"sample {id_} is in no group of {key!r}; search again if it should be")
     return int(found[0])
+
+
+def _check_there(key: str, number: int, ids: Sequence[str]) -> None:
+    if not ids:
+        raise DatasetError(f"{key!r} has no group {number}, or its samples are gone; search again")
 
 
 def _copies_of(path: str, others: Mapping[str, str]) -> set[str]:

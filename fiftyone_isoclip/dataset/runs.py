@@ -16,8 +16,8 @@ import fiftyone.core.runs as fors
 from fiftyone.core.view import DatasetView
 
 from fiftyone_isoclip.dataset.fields import check_alive, check_key, dataset_of, declare_field
-from fiftyone_isoclip.dataset.sources import sum_sources
 from fiftyone_isoclip.dataset.kept_pairs import drop_pairs
+from fiftyone_isoclip.dataset.sources import sum_sources
 from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.errors import DatasetError
 
@@ -131,11 +131,12 @@ def rename_run(dataset: fo.Dataset, key: str, new_key: str) -> None:
         DatasetError: there is no such run, or something else has the new name.
     """
     run = load_run(dataset, key)
-    names = {name: _renamed(name, key, new_key) for name in run.fields}
+    config = dataset.get_run_info(key).config
+    # FiftyOne's own rename leaves the names of fields and view, which begin with the first key.
+    names = {name: _renamed(name, config.view, new_key) for name in run.fields}
     check_free(dataset, new_key, run.method, tuple(names.values()))
     if dataset.has_run(new_key):
         raise DatasetError(f"a run {new_key!r} exists already; choose another name or delete it")
-    config = dataset.get_run_info(key).config
     stages = None
     if dataset.has_saved_view(config.view):
         stages = _replaced(dataset.load_saved_view(config.view)._serialize(), names)

@@ -14,7 +14,7 @@ from fiftyone_isoclip.dataset.kept_pairs import load_pairs
 from fiftyone_isoclip.dataset.runs import SavedRun
 from fiftyone_isoclip.index import CosineIndex, Pairs
 
-STEPS = 24
+STEPS = 51
 """Similarities at which the groups are counted, between the least and 1."""
 
 BINS = 60
@@ -33,7 +33,7 @@ class BorderPair:
 
 def draw_curve(grouping: Grouping, pairs: Pairs) -> list[list[float]]:
     """For similarities from the pairs' least to 1: [similarity, groups, images in them]."""
-    steps = np.linspace(pairs.least, 1, STEPS).round(4)
+    steps = np.linspace(pairs.least, 1, STEPS).round(4).clip(pairs.least)
     steps[0] = pairs.least
     return [[float(step), *grouping.count(pairs.at(float(step)))] for step in steps]
 
@@ -52,7 +52,8 @@ def draw_histogram(index: CosineIndex, sizes: npt.NDArray[np.int64]) -> dict[str
     others = found.rows != picked[:, None]
     best = np.where(others, found.similarities, -1).max(axis=1)
     best[sizes[picked] > 1] = 1.0
-    counts, edges = np.histogram(best.clip(-1, 1), bins=BINS, range=(float(best.min()), 1.0))
+    low = float(best.min())
+    counts, edges = np.histogram(best, bins=BINS, range=(low if low < 1 else 0.0, 1.0))
     return {
         "edges": [round(float(edge), 5) for edge in edges],
         "counts": [int(count) for count in counts],
@@ -62,10 +63,10 @@ def draw_histogram(index: CosineIndex, sizes: npt.NDArray[np.int64]) -> dict[str
 
 
 def find_threshold(grouping: Grouping, pairs: Pairs, similarity: float, at_most: float) -> float:
-    """The lowest similarity, from the one given, at which at most so many samples would go.
+    """A similarity, from the one given, at which at most so many samples would go.
 
-    ``at_most`` is a count, or a share of the samples below 1. Where identical files alone are
-    more, it is 1.
+    The next lower similarity of a pair would let more go. ``at_most`` is a count, or a share of
+    the samples below 1. Where identical files alone are more, it is 1.
     """
     allowed = at_most * len(grouping.ids) if at_most < 1 else at_most
     pairs = pairs.at(similarity)

@@ -26,13 +26,16 @@ Verdicts = set[frozenset[str]]
 """Pairs of sample ids that are no duplicates."""
 
 
-def say_not_duplicates(samples: Any, ids: Sequence[str]) -> None:
-    """Remember that no two of these samples are duplicates, whatever their similarity."""
-    held = _held(dataset_of(samples), ids)
-    for one, other in combinations(held, 2):
-        held[one].add(other)
-        held[other].add(one)
-    _write(dataset_of(samples), held)
+def say_not_duplicates(samples: Any, *groups: Sequence[str]) -> None:
+    """Remember that no two samples of a group are duplicates, whatever their similarity."""
+    dataset = dataset_of(samples)
+    declare_field(dataset, VERDICTS_FIELD, fo.ListField)
+    held = _held(dataset, [id_ for ids in groups for id_ in ids])
+    for ids in groups:
+        for one, other in combinations([id_ for id_ in dict.fromkeys(ids) if id_ in held], 2):
+            held[one].add(other)
+            held[other].add(one)
+    _write(dataset, held)
 
 
 def forget_verdicts(samples: Any, ids: Sequence[str] | None = None) -> None:
@@ -43,8 +46,9 @@ def forget_verdicts(samples: Any, ids: Sequence[str] | None = None) -> None:
         if there:
             dataset.delete_sample_fields(there)
         return
-    held = _held(dataset, ids)
-    _write(dataset, {id_: others - set(ids) for id_, others in held.items()})
+    if dataset.has_field(VERDICTS_FIELD):
+        held = _held(dataset, ids)
+        _write(dataset, {id_: others - set(ids) for id_, others in held.items()})
 
 
 def read_verdicts(samples: Any) -> Verdicts:
@@ -54,7 +58,7 @@ def read_verdicts(samples: Any) -> Verdicts:
         return set()
     said = dataset.match(F(VERDICTS_FIELD).length() > 0)
     rows = zip(*said.values(["id", VERDICTS_FIELD]), strict=True)
-    return {frozenset((id_, other)) for id_, others in rows for other in others}
+    return {frozenset((id_, other)) for id_, others in rows for other in others if other != id_}
 
 
 def prefer_keeper(samples: Any, id_: str, others: Iterable[str]) -> None:
@@ -73,7 +77,6 @@ def preferred_keepers(samples: Any) -> Set[str]:
 
 
 def _held(dataset: fo.Dataset, ids: Sequence[str]) -> dict[str, set[str]]:
-    declare_field(dataset, VERDICTS_FIELD, fo.ListField)
     rows = zip(*dataset.select(list(ids)).values(["id", VERDICTS_FIELD]), strict=True)
     return {id_: set(others or ()) for id_, others in rows}
 
