@@ -24,7 +24,8 @@ class Staleness:
     Attributes:
         added: samples that are there now and were not.
         removed: samples that were there and are not.
-        changed: vectors made, made anew or lost: at least so many.
+        changed: vectors made, made anew or lost: at least so many, and less is known of them where
+            samples came or went, too.
         files: images whose file has changed since they were embedded; None if nobody looked.
     """
 
@@ -102,8 +103,8 @@ def _ask_database(name: str, key: str, version: tuple[Any, ...]) -> Staleness:
     removed = before + added - now
     field = run.parameters.get("field")
     changed = 0 if field is None else _count_changed(dataset, samples, run, field)
-    # A sample that went, or came from elsewhere, also makes a sum another one.
-    return Staleness(added, removed, max(0, changed - removed - (added - newer)))
+    # A sample that came or went also makes a sum another one.
+    return Staleness(added, removed, max(0, changed - removed - added))
 
 
 def _count_changed(dataset: fo.Dataset, samples: Any, run: SavedRun, field: str) -> int:
@@ -112,5 +113,16 @@ def _count_changed(dataset: fo.Dataset, samples: Any, run: SavedRun, field: str)
         return int(run.counts.get("compared", 0))
     if not run.sources:
         return 0
-    now = sum_sources(samples.match(F("created_at") <= run.time), field)
+    whole = isinstance(samples, fo.Dataset)
+    now = current_sums(dataset, field) if whole else sum_sources(samples, field)
     return sum(one != other for one, other in zip(run.sources, now, strict=True))
+
+
+def current_sums(dataset: fo.Dataset, field: str) -> tuple[int, ...]:
+    """What `sum_sources` says of a whole dataset, worked out again once anything has changed."""
+    return _sum_all(dataset.name, field, version_of(dataset))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _sum_all(name: str, field: str, version: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(sum_sources(fo.load_dataset(name), field))
