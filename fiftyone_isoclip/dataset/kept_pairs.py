@@ -88,7 +88,8 @@ def drop_pairs(dataset: fo.Dataset, name: str | None) -> None:
 
 @lru_cache(maxsize=_OPENED)
 def _read(path: str, written: int) -> KeptPairs:
-    with np.load(path, allow_pickle=False) as held:
+    # numpy leaves a damaged file open that it opened itself.
+    with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as held:
         recall = float(held["recall"])
         pairs = Pairs(
             len(held["ids"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index import CosineIndex, group_duplicates
+from fiftyone_isoclip.index import CosineIndex, group_duplicates, join_keepers
 from tests.strategies import clustered_rows
 
 
@@ -119,3 +119,17 @@ def test_what_is_not_about_these_rows_is_refused():
     for prefer in ([1, 2], [1.0, np.nan, 2.0], ["a", "b", "c"]):
         with pytest.raises(VectorError, match="must be 3 numbers"):
             group_duplicates(index, pairs, prefer=prefer)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_joins_whom_is_the_same_without_the_vectors(seed):
+    rng = np.random.default_rng(seed)
+    index = CosineIndex(clustered_rows(rng, 60, 6))
+    prefer = rng.permutation(60) if seed % 2 else None
+    pairs = index.pairs_above(0.7)
+    for narrowed in (pairs, pairs.at(0.9), pairs.where(rng.random(len(pairs)) < 0.5)):
+        groups = group_duplicates(index, narrowed, prefer=prefer)
+        joined = {(group.keeper, row) for group in groups for row in group.members.tolist()}
+        keepers, members = join_keepers(narrowed, prefer=prefer)
+        assert set(zip(keepers.tolist(), members.tolist(), strict=True)) == joined
+        assert len(members) == len(joined) > 0
