@@ -61,8 +61,11 @@ class DuplicatesTab(Tab):
 
 
 def _show_nothing(page: Page) -> None:
-    page.say("### No search for duplicates yet\nGroups of images that show the same picture, with "
-             "the one to keep and why. Nothing is deleted.")  # fmt: skip
+    page.heading("No search for duplicates yet")
+    page.say(
+        "It finds groups of images that show the same picture, with the one to keep and why. "
+        "Nothing is deleted."
+    )
     row = page.row()
     row.button("Find near-duplicates", "find", primary=True)
     row.button("Find exact duplicates", "find_exact")
@@ -107,8 +110,11 @@ def _show_review(ctx: Context, page: Page, run: SavedRun) -> None:
 
 
 def _show_ends(ctx: Context, page: Page, run: SavedRun) -> None:
-    page.say("#### When you are done\nTag first: it is undone by removing the tag. Removal takes "
-             "samples out of the dataset, never files off the disk.")  # fmt: skip
+    page.heading("When you are done")
+    page.say(
+        "Tag first: it is undone by removing the tag. Removal takes samples out of the dataset, "
+        "never files off the disk."
+    )
     row = page.row()
     row.button("Tag all groups", "tag", primary=True)
     row.button("Remove from the dataset ...", "remove")

@@ -12,25 +12,29 @@ CELL, AT = "leaks_cell", "leaks_at"
 
 A_PAGE = 6
 A_ROW = 2
+BUTTONS_A_ROW = 3
+MOST_BUTTONS = 24
+"""Of many splits, those that have most in common; the table opens the others."""
 
 
 def draw_cell(ctx: Context, page: Page, report: LeakReport) -> None:
     """Draw a button for each two splits with pairs, and the pairs of those that were opened."""
-    page.say("#### Pairs")
-    cells = [
-        (one, other)
+    page.heading("Pairs")
+    counts = {
+        (one, other): report.matrix.pairs_of(one, other)
         for place, one in enumerate(report.splits)
         for other in report.splits[place + 1 :]
         if report.matrix.pairs_of(one, other)
-    ]
+    }
+    cells = sorted(counts, key=lambda cell: -counts[cell])
     opened = recall(ctx, CELL)
-    row = page.row()
-    for one, other in cells:
-        label = f"{one} and {other}: {report.matrix.pairs_of(one, other):,} pairs"
-        row.button(
-            label, "open_cell", primary=set(opened or ()) == {one, other}, one=one, other=other
-        )
-    if opened is None or tuple(sorted(opened)) not in {tuple(sorted(cell)) for cell in cells}:
+    for start in range(0, min(len(cells), MOST_BUTTONS), BUTTONS_A_ROW):
+        row = page.row()
+        for one, other in cells[start : start + BUTTONS_A_ROW]:
+            label = f"{one} and {other}: {counts[one, other]:,} pairs"
+            is_open = set(opened or ()) == {one, other}
+            row.button(label, "open_cell", primary=is_open, one=one, other=other)
+    if opened is None or not {tuple(opened), tuple(reversed(opened))} & counts.keys():
         page.say("Click a cell of the table, or one of these buttons, to see the pairs.")
         return
     _draw_pairs(ctx, page, report, *opened)

@@ -106,8 +106,9 @@ class LeaksTab(Tab):
         """Draw it."""
         runs = _runs(ctx)
         if not runs:
+            page.heading("No search for leaks yet")
             page.say(
-                "### No search for leaks yet\nImages that two splits have in common make a model "
+                "Images that two splits have in common make a model "
                 "look better than it is.  \nAll pairs are compared; nothing is removed."
             )
             page.button("Find leaks between splits", "find", primary=True)
@@ -145,8 +146,10 @@ def _draw_counts(page: Page, report: LeakReport) -> None:
             f"{report.n_skipped + report.n_skipped_elsewhere:,} could not be compared."
         )
     if report.n_both and (n_both := report.both_view.count()):
-        page.notice(f"{n_both} images have the tags of two splits: take one away.", "warning")
-        page.button("Show them", "show_both")
+        page.notice(
+            f"Images with the tags of two splits: {n_both:,}. Take one tag away.", "warning"
+        )
+        page.button("Show these", "show_both")
 
 
 def _draw_matrix(page: Page, matrix: LeakMatrix) -> None:
@@ -193,7 +196,8 @@ def _draw_matrix(page: Page, matrix: LeakMatrix) -> None:
 def _draw_ends(page: Page, report: LeakReport) -> None:
     if report.n_drop:
         tagged = report.drop_view.match_tags(LEAK_TAG).count()
-        page.say("#### When you are done\nTag what should go: without it, no pair is left. "
+        page.heading("When you are done")
+        page.say("Tag what should go: without it, no pair is left. "
                  "Nothing is removed here.")  # fmt: skip
         row = page.row()
         row.button(f"Tag what should go ({report.n_drop:,})", "tag", primary=True)

@@ -120,9 +120,10 @@ class Page:
             max=most,
             view_multiple_of=step,
             value_label_display="auto",
+            value_precision=len(f"{step:g}".partition(".")[2]),
             label_position="top",
             # The App leaves more room above and below it than it takes itself.
-            componentsProps={"slider": {"sx": {"display": "block", "mt": "-8px", "mb": "-32px"}}},
+            componentsProps={"slider": {"sx": {"display": "block", "mt": "-8px", "mb": "-60px"}}},
         )
         self._drawn.float(
             name, label=label, min=least, max=most, view=view, default=default,

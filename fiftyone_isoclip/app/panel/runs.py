@@ -10,7 +10,7 @@ from fiftyone import ViewField as F
 
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS
-from fiftyone_isoclip.app.panel.tab import Action, Context, Tab
+from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt
 from fiftyone_isoclip.app.run_forms import describe_counts
 from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
 from fiftyone_isoclip.dataset.overview import FieldOverview, list_fields
@@ -19,7 +19,6 @@ from fiftyone_isoclip.dataset.staleness import find_staleness
 from fiftyone_isoclip.errors import DatasetError
 
 SHOWN_RUNS = 20
-_OPERATORS = "@isoclip/isoclip"
 _USED_BY = {"index": "magnifier, Similarity Search panel", "map": "Embeddings panel"}
 
 
@@ -37,15 +36,15 @@ def _show_failed(ctx: Context) -> None:
 
 def _embed(ctx: Context) -> None:
     given = {name: ctx.params[name] for name in ("field", "model") if name in ctx.params}
-    ctx.prompt(f"{_OPERATORS}/compute_embeddings", params=given)
+    prompt(ctx, "compute_embeddings", **given)
 
 
 def _rename(ctx: Context) -> None:
-    ctx.prompt(f"{_OPERATORS}/rename_run", params={"key": ctx.params["key"]})
+    prompt(ctx, "rename_run", key=ctx.params["key"])
 
 
 def _delete(ctx: Context) -> None:
-    ctx.prompt(f"{_OPERATORS}/delete_run", params={"key": ctx.params["key"]})
+    prompt(ctx, "delete_run", key=ctx.params["key"])
 
 
 class RunsTab(Tab):
@@ -84,7 +83,8 @@ def _draw_fields(page: Page, fields: list[FieldOverview]) -> None:
             f"| {field.name} | {field.origin.checkpoint}, {kind} | {field.origin.dim} "
             f"| {held.vectors} | {held.samples - held.vectors} | {held.failed} |"
         )
-    page.say("#### Embeddings\n\n" + "\n".join(table))
+    page.heading("Embeddings")
+    page.say("\n".join(table))
     row = page.row()
     for field in fields:
         held, made_by = field.held, field.origin.checkpoint
@@ -97,7 +97,7 @@ def _draw_fields(page: Page, fields: list[FieldOverview]) -> None:
 
 def _draw_runs(ctx: Context, page: Page, runs: list[SavedRun]) -> None:
     more = f", the latest {SHOWN_RUNS} of {len(runs)}" if len(runs) > SHOWN_RUNS else ""
-    page.say(f"#### Runs{more}")
+    page.heading(f"Runs{more}")
     if not runs:
         page.say("None yet: the other tabs begin one.")
     for run in runs[:SHOWN_RUNS]:
@@ -124,7 +124,7 @@ def _draw_brain(ctx: Context, page: Page) -> None:
     found = list_brain_runs(ctx.dataset)
     if not found:
         return
-    page.say("#### Indexes and maps")
+    page.heading("Indexes and maps")
     for run in found[:SHOWN_RUNS]:
         card = page.card()
         made_by = f", {run.checkpoint}, band {run.band}, of {run.field}" if run.checkpoint else ""

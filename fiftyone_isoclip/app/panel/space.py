@@ -10,7 +10,7 @@ from fiftyone_isoclip.app.index import DEFAULT_KEY
 from fiftyone_isoclip.app.panel.loaded import LoadedSpace, find_space, is_outdated, load_space
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
-from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, recall, remember
+from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt, recall, remember
 from fiftyone_isoclip.dataset.comparison_reports import (
     METHOD,
     comparison_view,
@@ -26,7 +26,6 @@ SHOWN_NEIGHBORS = 6
 SHOWN_QUERIES = 6
 _IN_A_ROW = 3
 
-_PLUGIN = "@isoclip/isoclip"
 _ORANGE = "rgb(255, 109, 4)"
 _KEPT = "rgba(255, 109, 4, 0.25)"
 
@@ -49,10 +48,8 @@ def _show_in_grid(ctx: Context) -> None:
 
 
 def _prompt(ctx: Context) -> None:
-    # Whoever looks at one sample has it selected, and it alone would be the target.
-    asked = {"view_target": "DATASET"}
-    asked |= {name: ctx.params[name] for name in ("field", "band", "key") if name in ctx.params}
-    ctx.prompt(f"{_PLUGIN}/{ctx.params['operator']}", params=asked)
+    asked = {name: ctx.params[name] for name in ("field", "band", "key") if name in ctx.params}
+    prompt(ctx, ctx.params["operator"], **asked)
 
 
 class SpaceTab(Tab):
@@ -117,8 +114,8 @@ def _show_spectrum(ctx: Context, page: Page, name: str, loaded: LoadedSpace) -> 
     bottom = min(int(recall(ctx, "space_bottom", own.drop_bottom)), rank)
     band = Band(top, bottom)
     page.plot([_line(loaded)], _spectrum_layout(band, rank))
-    page.slider("space_top", "Directions left out at the top", 0, rank, 1, top)
-    page.slider("space_bottom", "Directions left out at the bottom", 0, rank, 1, bottom)
+    page.slider("space_top", f"Directions left out at the top: {top}", 0, rank, 1, top)
+    page.slider("space_bottom", f"Directions left out at the bottom: {bottom}", 0, rank, 1, bottom)
     try:
         kept = band.count(rank)
     except BandError as error:
@@ -208,7 +205,11 @@ def _show_neighbors(ctx: Context, page: Page, loaded: LoadedSpace, band: Band) -
     if asked in paths:
         row.picture(paths[asked], "the sample whose neighbours are shown", height=100)
     row.say(
-        ("" if ctx.selected else "This is the first of the view; select a sample in the grid. ")
+        (
+            ""
+            if ctx.selected
+            else "This is the first sample of the view; select another in the grid. "
+        )
         + f"{len(common)} of its {len(plain)} nearest neighbours are the same in both spaces."
     )
     sides = page.row(gap=4)

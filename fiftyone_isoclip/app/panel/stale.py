@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fiftyone_isoclip.app.panel.page import Page
-from fiftyone_isoclip.app.panel.tab import Action, Context
+from fiftyone_isoclip.app.panel.tab import Action, Context, prompt
 from fiftyone_isoclip.dataset.runs import SavedRun
 from fiftyone_isoclip.dataset.staleness import find_staleness
 
-RERUN = "@isoclip/isoclip/rerun"
+RERUN = "rerun"
 
 
 def stale_notice(ctx: Context, page: Page, run: SavedRun) -> None:
@@ -28,7 +28,7 @@ def stale_notice(ctx: Context, page: Page, run: SavedRun) -> None:
 
 def bring_up_to_date(ctx: Context) -> None:
     """Open the form that brings a run up to date."""
-    ctx.prompt(RERUN, params={"key": ctx.params["key"]})
+    prompt(ctx, RERUN, key=ctx.params["key"])
 
 
 STALE_ACTIONS: Mapping[str, Action] = {"bring_up_to_date": bring_up_to_date}

@@ -45,11 +45,21 @@ def remember(ctx: Context, name: str, value: Any) -> None:
     ctx.panel.set_state(name, value)
 
 
-def prompt(ctx: Context, operator: str, *, ask: bool = True, **params: Any) -> None:
-    """Open the form of an operator of ours, or run it at once; the tab is drawn anew afterwards."""
+def prompt(
+    ctx: Context, operator: str, *, ask: bool = True, about: str | None = None, **params: Any
+) -> None:
+    """Open the form of an operator of ours, or run it at once; the tab is drawn anew afterwards.
+
+    It is about the whole dataset, not about what the grid happens to show; or about what the run
+    of a key was about.
+    """
+    target: dict[str, Any] = {"view_target": "DATASET"}
+    stages = ctx.dataset.load_run_view(about)._serialize() if about else None
+    if stages:
+        target = {"view_target": "CUSTOM_VIEW_TARGET", "custom_view_target": stages}
     ctx.prompt(
         f"{PLUGIN}/{operator}",
-        params=params if ask else {**params, QUIET: True},
+        params={**target, **params, **({} if ask else {QUIET: True})},
         on_success=f"{PLUGIN}/{PANEL}#act",
         skip_prompt=not ask,
     )

@@ -111,16 +111,18 @@ def _show_pair(card: Page, pair: BorderPair, paths: Mapping[str, str]) -> None:
 
 def _regroup(ctx: Context) -> None:
     moved = round(float(recall(ctx, _MOVED)), 4)
-    prompt(ctx, FIND, ask=False, **{**_asked(ctx), "similarity": moved})
+    run = looked_at(ctx)
+    asked = {**_asked(run), "similarity": moved}
+    prompt(ctx, FIND, ask=False, about=run.key, **asked)
 
 
 def _most_certain(ctx: Context) -> None:
-    prompt(ctx, FIND, **_asked(ctx), at_most=0.05)
-
-
-def _asked(ctx: Context) -> dict[str, Any]:
-    """What the run was asked, for another search under its name."""
     run = looked_at(ctx)
+    prompt(ctx, FIND, about=run.key, **_asked(run), at_most=0.05)
+
+
+def _asked(run: SavedRun) -> dict[str, Any]:
+    """What the run was asked, for another search under its name."""
     asked = {name: run.parameters.get(name) for name in ("field", "band", "prefer", "similarity")}
     known = {name: value for name, value in asked.items() if value is not None}
     return {**known, "least": run.details["least"], "key": run.key}
