@@ -10,7 +10,7 @@ import fiftyone.operators.types as types
 from fiftyone_isoclip.app.forms import Context, check, explain
 from fiftyone_isoclip.dataset.leak_report import DEFAULT_KEY, METHOD, field_names
 from fiftyone_isoclip.dataset.leak_search import comparable_datasets
-from fiftyone_isoclip.dataset.runs import check_free
+from fiftyone_isoclip.dataset.runs import SavedRun, check_free
 from fiftyone_isoclip.dataset.splits import (
     MOST_SPLITS,
     SPLIT_FIELD,
@@ -150,3 +150,22 @@ def name_result(inputs: types.Object, ctx: Context) -> None:
         f"{asked} and a run.{replaced} No sample or file is removed. "
         f'To undo, in Python: dataset.delete_run("{asked}").',
     )
+
+
+def splits_params(splits: Sequence[str] | str | None) -> dict[str, Any]:
+    """The form's inputs for splits as ``find_leaks`` takes them."""
+    if splits is None:
+        return {}
+    if isinstance(splits, str):
+        return {"splits_by": FIELD, "split_field": splits}
+    return {"splits_by": TAGS, "tags": list(splits)} if splits else {"splits_by": WHOLE}
+
+
+def params_again(run: SavedRun) -> dict[str, Any]:
+    """The form's inputs that a run was made with."""
+    asked = {name: run.parameters[name] for name in ("field", "similarity", "drop")}
+    others = list((run.parameters["other"] or {}).values())
+    # The form takes one other dataset.
+    asked |= {"other": others[0] if others else None, "band": run.band, "key": run.key}
+    asked |= splits_params(run.parameters["splits"])
+    return {name: value for name, value in asked.items() if value is not None}

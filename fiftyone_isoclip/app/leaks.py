@@ -16,19 +16,18 @@ from fiftyone_isoclip.app.forms import (
     target_samples,
 )
 from fiftyone_isoclip.app.leak_forms import (
-    FIELD,
     asked_splits,
     choose_drop,
     choose_other,
     choose_splits,
     name_result,
+    splits_params,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
 from fiftyone_isoclip.app.steps import Steps, follow
 from fiftyone_isoclip.dataset import DEFAULT_SIMILARITY
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.leak_report import DEFAULT_KEY, leaks_view
-from fiftyone_isoclip.dataset.splits import TAGS
 
 
 class FindLeaks(SteppedOperator):
@@ -53,11 +52,7 @@ class FindLeaks(SteppedOperator):
     ) -> Any:
         """Run it from Python; ``other`` is a dataset's name; -> FiftyOne's ExecutionResult."""
         params = {"field": field, "similarity": similarity, "band": band, "key": key}
-        params |= {"other": other, "drop": drop}
-        if isinstance(splits, str):
-            params |= {"splits_by": FIELD, "split_field": splits}
-        elif splits is not None:
-            params |= {"splits_by": TAGS, "tags": list(splits)}
+        params |= {"other": other, "drop": drop, **splits_params(splits)}
         return self.run(samples, params, delegate=delegate)
 
     def resolve_input(self, ctx: Context) -> types.Property:

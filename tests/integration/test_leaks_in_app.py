@@ -17,13 +17,26 @@ from fiftyone.operators.executor import ExecutionContext, ExecutionError, Execut
 from fiftyone_isoclip import embed, find_leaks
 from fiftyone_isoclip.app.leaks import matrix_table
 from fiftyone_isoclip.app.panel import IsoClipPanel
-from fiftyone_isoclip.dataset import delete_run, load_leaks
+from fiftyone_isoclip.dataset import delete_run, load_leaks, load_run
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 from tests.integration.test_operators import ask, form_errors, messages
 from tests.pictures import draw_many, recompress
 
 LEAKS = f"{PLUGIN_NAME}/find_leaks"
 SIMILARITY = 0.995
+
+
+MISTAKES: list[tuple[dict[str, Any], str, str]] = [
+    ({"tags": ["train"]}, "tags", "two splits or more"),
+    ({"tags": ["train", "dev"]}, "tags", "has the tag dev"),
+    ({"splits_by": "field"}, "split_field", "Choose the field"),
+    ({"splits_by": "field", "split_field": "one"}, "split_field", "one has 1 values"),
+    ({"splits_by": "field", "split_field": "many"}, "split_field", "more than 20"),
+    ({"drop": "dev"}, "drop", "dev is none of train, val, test"),
+    ({"other": "nowhere"}, "other", "no embeddings of the same checkpoint"),
+    ({"band": "wide"}, "band", "wide"),
+    ({"key": "tags!"}, "key", "lower-case letters"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,37 +179,18 @@ class TestOperator:
         assert "set_view" not in sent
         assert "None of 9 images" in sent["notify"]["message"]
 
-    @pytest.mark.parametrize(
-        ("wrong", "named", "sentence"),
-        [
-            ({"tags": ["train"]}, "tags", "two splits or more"),
-            ({"tags": ["train", "dev"]}, "tags", "has the tag dev"),
-            ({"splits_by": "field"}, "split_field", "Choose the field"),
-            ({"splits_by": "field", "split_field": "one"}, "split_field", "one has 1 values"),
-            ({"splits_by": "field", "split_field": "many"}, "split_field", "more than 20"),
-            ({"drop": "dev"}, "drop", "dev is none of train, val, test"),
-            ({"other": "nowhere"}, "other", "no embeddings of the same checkpoint"),
-            ({"band": "wide"}, "band", "wide"),
-            ({"key": "tags!"}, "key", "lower-case letters"),
-        ],
-    )
     def test_the_form_answers_mistakes(
-        self,
-        dataset: fo.Dataset,
-        planted: list[str],
-        second: fo.Dataset,
-        wrong: Any,
-        named: str,
-        sentence: str,
+        self, dataset: fo.Dataset, planted: list[str], second: fo.Dataset
     ) -> None:
         dataset.set_values("one", ["same"] * len(planted))
         dataset.set_values("many", planted)
         dataset.add_samples([fo.Sample(filepath=f"/no/{n}.png", many=str(n)) for n in range(9)])
-        ctx = ask(dataset, LEAKS, **wrong)
-        assert list(form_errors(ctx, LEAKS)) == [named]
-        assert sentence in form_errors(ctx, LEAKS)[named]
-        with pytest.raises(ExecutionError, match="Validation error"):
-            foo.execute_operator(LEAKS, dataset=dataset, params=ctx.params)
+        for wrong, named, sentence in MISTAKES:
+            ctx = ask(dataset, LEAKS, **wrong)
+            assert list(form_errors(ctx, LEAKS)) == [named]
+            assert sentence in form_errors(ctx, LEAKS)[named]
+            with pytest.raises(ExecutionError, match="Validation error"):
+                foo.execute_operator(LEAKS, dataset=dataset, params=ctx.params)
 
     def test_only_datasets_of_the_same_checkpoint_are_offered(
         self,
@@ -230,7 +224,7 @@ class TestTab:
         self, dataset: fo.Dataset, planted: list[str]
     ) -> None:
         panel = Panel(dataset)
-        assert "No search for leaks yet" in texts(panel.send())
+        assert "no search for leaks yet" in texts(panel.send()).lower()
         panel.press("Find leaks between splits")
         assert panel.told["prompt_user_for_operation"]["operator_uri"] == LEAKS
 
@@ -244,8 +238,8 @@ class TestTab:
         assert "18 of 18 images leak" in texts(parts).replace("*", "")
         labels = [button["label"] for button in views(parts, "Button")]
         assert [label for label in labels if " and " in label] == [
-            "train and val: 1 pairs",
             "train and test: 8 pairs",
+            "train and val: 1 pairs",
         ]
 
     def test_a_click_on_a_cell_shows_its_pairs_page_by_page(
@@ -296,11 +290,11 @@ class TestTab:
     ) -> None:
         panel.dataset.select(planted[9]).tag_samples("train")
         find_leaks(panel.dataset, similarity=SIMILARITY)
-        assert "1 images have the tags of two splits" in texts(panel.send())
-        panel.press("Show them")
+        assert "the tags of two splits: 1" in texts(panel.send())
+        panel.press("Show these")
         assert grid(panel) == {planted[9]}
         panel.dataset.select(planted[9]).untag_samples("train")
-        assert "tags of two splits" not in texts(panel.send())
+        assert "the tags of two splits" not in texts(panel.send())
 
     def test_the_chosen_run_is_shown_and_after_its_end_the_latest(
         self, panel: Panel, planted: list[str]
@@ -314,6 +308,26 @@ class TestTab:
         parts = panel.send()
         assert "2 of 10 images leak" in texts(parts).replace("*", "")
         assert pictures_of(parts) == []
+
+    def test_searching_again_asks_for_the_same_on_the_same_samples(
+        self, panel: Panel, planted: list[str], second: fo.Dataset
+    ) -> None:
+        held = panel.dataset.select(planted[4:])
+        asked = {"splits": ["train", "test"], "drop": "test", "other": second.name}
+        find_leaks(held, similarity=SIMILARITY, band="0/0", key="again", **asked)
+        panel.press("train and test")
+        panel.press("Search again")
+        assert grid(panel) == set(planted[4:])
+        params = panel.told["prompt_user_for_operation"]["params"]
+        before = load_run(panel.dataset, "again")
+        ctx = ask(panel.dataset, LEAKS, **params)
+        assert form_errors(ctx, LEAKS) == {}
+        foo.get_operator(LEAKS).execute(_from_python(ctx))
+        after = load_run(panel.dataset, "again")
+        assert (after.parameters, after.band) == (before.parameters, before.band)
+        panel.state["leaks_run"] = "leaks"
+        panel.press("Search again")
+        assert "clear_view" in panel.told and "set_view" not in panel.told
 
     def test_images_that_were_deleted_since_are_left_out(
         self, panel: Panel, planted: list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from fiftyone_isoclip.app.leak_forms import params_again
 from fiftyone_isoclip.app.panel.leak_pairs import AT, CELL, draw_cell
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
@@ -28,19 +29,29 @@ def _runs(ctx: Context) -> list[SavedRun]:
 
 def _report(ctx: Context) -> LeakReport:
     """The report of the run that was chosen, else of the latest."""
-    runs = _runs(ctx)
-    if not runs:
-        raise DatasetError(f"dataset {ctx.dataset.name!r} has no leaks any more; find them again")
-    return report_of(ctx.dataset, _looked_at(ctx, runs))
+    return report_of(ctx.dataset, _looked_at(ctx, _runs(ctx)))
 
 
 def _looked_at(ctx: Context, runs: list[SavedRun]) -> SavedRun:
+    if not runs:
+        raise DatasetError(f"dataset {ctx.dataset.name!r} has no leaks any more; find them again")
     wanted = recall(ctx, _RUN)
     return next((run for run in runs if run.key == wanted), runs[0])
 
 
 def _find(ctx: Context) -> None:
     prompt(ctx, "find_leaks")
+
+
+def _search_again(ctx: Context) -> None:
+    run = _looked_at(ctx, _runs(ctx))
+    # The grid may hold no more than a cell, and the form would offer that as what to compare.
+    samples = ctx.dataset.load_run_view(run.key)
+    if samples.view() == ctx.dataset.view():
+        ctx.ops.clear_view()
+    else:
+        ctx.ops.set_view(samples)
+    prompt(ctx, "find_leaks", **params_again(run))
 
 
 def _open_cell(ctx: Context) -> None:
@@ -93,6 +104,7 @@ class LeaksTab(Tab):
     actions: ClassVar[Mapping[str, Action]] = {
         **STALE_ACTIONS,
         "find": _find,
+        "search_again": _search_again,
         "open_cell": _open_cell,
         "turn": _turn,
         "tag": _tag,
@@ -205,4 +217,4 @@ def _draw_ends(page: Page, report: LeakReport) -> None:
         row = page.row()
         row.button("Show what should go", "show_going")
         row.button("Show all that leaks", "show_all")
-    page.button("Search again ...", "find")
+    page.button("Search again ...", "search_again")
