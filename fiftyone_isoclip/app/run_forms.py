@@ -17,16 +17,34 @@ NO_RUNS = (
 )
 
 
+_FOUND = {
+    "groups": ("group", "groups"),
+    "duplicates": ("duplicate", "duplicates"),
+    "clusters": ("cluster", "clusters"),
+    "pairs": ("pair", "pairs"),
+    "leaked": ("image that leaks", "images that leak"),
+    "drop": ("to drop", "to drop"),
+    "queries": ("image as query", "images as queries"),
+}
+"""What runs count, of one and of several."""
+
+
 def describe_counts(run: SavedRun) -> str:
     """What a run found, in words: ``3 groups, 4 duplicates``."""
-    found = {k: v for k, v in run.counts.items() if k not in ("compared", "skipped", "recall")}
-    return ", ".join(f"{count:g} {name.replace('_', ' ')}" for name, count in found.items())
+    found = {name: int(run.counts[name]) for name in _FOUND if name in run.counts}
+    return ", ".join(f"{count} {_FOUND[name][count != 1]}" for name, count in found.items())
+
+
+def describe_kind(run: SavedRun) -> str:
+    """What kind of run it is, in words."""
+    return f"exact {run.method}" if run.parameters.get("exact") else run.method
 
 
 def run_choices(dataset: fo.Dataset) -> dict[str, str]:
     """The runs of this package on a dataset: key -> what is shown."""
     return {
-        run.key: f"{run.key}: {run.method}, {run.time:%Y-%m-%d %H:%M} UTC, {describe_counts(run)}"
+        run.key: f"{run.key}: {describe_kind(run)}, {run.time:%Y-%m-%d %H:%M} UTC, "
+        f"{describe_counts(run)}"
         for run in list_runs(dataset)
     }
 

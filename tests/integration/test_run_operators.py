@@ -99,6 +99,8 @@ def test_the_form_names_what_goes(dataset: fo.Dataset, schema: list[str]) -> Non
     for name in load_run(dataset, "looks").fields:
         assert name in said
     assert set(form(dataset, DELETE)["key"].type.values) == {"looks", "duplicates"}
+    first = form(dataset, DELETE)["key"].view.choices[0]
+    assert first.label.startswith("looks: clusters, ") and first.label.endswith(", 2 clusters")
 
 
 def test_indexes_and_maps_are_deleted_and_only_ours(

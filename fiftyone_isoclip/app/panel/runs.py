@@ -11,7 +11,7 @@ from fiftyone import ViewField as F
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt
-from fiftyone_isoclip.app.run_forms import describe_counts
+from fiftyone_isoclip.app.run_forms import describe_counts, describe_kind
 from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
 from fiftyone_isoclip.dataset.overview import FieldOverview, list_fields
 from fiftyone_isoclip.dataset.runs import SavedRun, list_runs, load_run
@@ -104,7 +104,7 @@ def _draw_runs(ctx: Context, page: Page, runs: list[SavedRun]) -> None:
         card = page.card()
         made_by = f"{run.checkpoint}, band {run.band}" if run.checkpoint else "the files' bytes"
         card.say(
-            f"**{run.key}** ({run.method}): {describe_counts(run) or 'nothing'}  \n"
+            f"**{run.key}** ({describe_kind(run)}): {describe_counts(run) or 'nothing'}  \n"
             f"{_when(run.time)}, {int(run.counts.get('compared', 0))} images compared by {made_by}"
         )
         stale = find_staleness(ctx.dataset, run)
