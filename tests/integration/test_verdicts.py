@@ -210,7 +210,7 @@ class TestKeepThis:
         assert kinds.pop({one: other, other: one}[chosen]) == "exact"
         assert set(kinds.values()) == {"near"}
 
-    @pytest.mark.parametrize("prefer", ["largest", "earliest", "tag:best"])
+    @pytest.mark.parametrize("prefer", ["earliest", "tag:best"])
     def test_later_searches_keep_it_whatever_they_prefer(self, dataset, planted, found, prefer):
         """Without a word of a person each of these rules keeps another one."""
         chosen = planted["near0-70.jpg"]
