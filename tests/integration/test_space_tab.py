@@ -180,7 +180,7 @@ def test_neighbours_are_those_of_find_similar_and_follow_the_band(
 def test_without_a_selection_it_is_about_the_first_sample(embedded: fo.Dataset) -> None:
     drawn = loaded_app(embedded).draw()
     assert drawn.sides["query"] == [embedded.first().filepath]
-    assert "select a sample in the grid" in drawn.text
+    assert "select another in the grid" in drawn.text
 
 
 def test_state_holds_choices_only(embedded: fo.Dataset) -> None:

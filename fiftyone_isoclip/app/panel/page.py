@@ -10,6 +10,9 @@ import fiftyone.operators.types as types
 
 Severity = Literal["info", "warning", "error", "success"]
 
+PLOT = "plot_"
+"""What stands before the action in the name of a plot."""
+
 _NOTICES = {
     "info": types.Notice,
     "warning": types.Warning,
@@ -25,9 +28,11 @@ class Page:
     action of the tab, and the keyword arguments after it are in its ``ctx.params``.
     """
 
-    def __init__(self, drawn: types.Object, event: Any) -> None:
+    def __init__(self, drawn: types.Object, event: Any, tab: str) -> None:
         self._drawn = drawn
         self._event = event
+        # Beware: the App keeps what it drew under a name, also when another tab takes its place.
+        self._tab = tab
         self._count = 0
 
     def say(self, markdown: str) -> None:
@@ -44,16 +49,18 @@ class Page:
 
     def row(self, *, gap: int = 2) -> Page:
         """A part that goes from left to right."""
-        return Page(self._drawn.h_stack(self._name(), gap=gap, align_y="top"), self._event)
+        return Page(
+            self._drawn.h_stack(self._name(), gap=gap, align_y="top"), self._event, self._tab
+        )
 
     def card(self) -> Page:
         """A framed part that goes from top to bottom."""
         drawn = self._drawn.v_stack(self._name(), variant="outline", gap=1)
-        return Page(drawn, self._event)
+        return Page(drawn, self._event, self._tab)
 
     def column(self) -> Page:
         """A part without a frame that goes from top to bottom."""
-        return Page(self._drawn.v_stack(self._name(), gap=1), self._event)
+        return Page(self._drawn.v_stack(self._name(), gap=1), self._event, self._tab)
 
     def picture(self, path: str, alt: str, *, height: int = 120) -> None:
         """An image file of the dataset, at this height in pixels."""
@@ -89,7 +96,7 @@ class Page:
     ) -> None:
         """A plotly figure; with ``do``, a click calls the action with x, y, z and idx."""
         # The App gives a plot's handler no parameters of ours, only where the plot stands.
-        name = self._name() if do is None else f"plot_{do}"
+        name = self._name() if do is None else f"{self._tab}_{PLOT}{do}"
         handler = {} if do is None else {"on_click": self._event}
         shown = {
             "showlegend": len(traces) > 1,
@@ -147,4 +154,4 @@ class Page:
 
     def _name(self) -> str:
         self._count += 1
-        return f"part{self._count}"
+        return f"{self._tab}_part{self._count}"
