@@ -63,7 +63,7 @@ class PanelPage:
 
     def move(self, label: str, value: float) -> None:
         """Set a slider."""
-        under = f'xpath=//*[normalize-space(text())="{label}"]/following::input[@type="range"][1]'
+        under = f'xpath=//*[starts-with(text(), "{label}")]/following::input[@type="range"][1]'
         slider = self.page.locator(under)
         slider.scroll_into_view_if_needed()
         slider.fill(str(value))

@@ -44,7 +44,7 @@ class Session:
 
     def show(self) -> Drawn:
         drawn = types.Object()
-        TAB.show(self, Page(drawn, IsoClipPanel().act))
+        TAB.show(self, Page(drawn, IsoClipPanel().act, TAB.name))
         return Drawn(drawn.to_json())
 
 

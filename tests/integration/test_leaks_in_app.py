@@ -245,7 +245,7 @@ class TestTab:
     def test_a_click_on_a_cell_shows_its_pairs_page_by_page(
         self, panel: Panel, planted: list[str]
     ) -> None:
-        clicked = {"path": "plot_open_cell", "x": "test", "y": "train", "z": 8}
+        clicked = {"path": "leaks_plot_open_cell", "x": "test", "y": "train", "z": 8}
         parts = panel.send("act", **clicked)
         assert grid(panel) == {*planted[:8], *planted[9:17]}
         shown = pictures_of(parts)
@@ -267,7 +267,7 @@ class TestTab:
         assert grid(panel) == {planted[8], planted[17]}
         assert len(pictures_of(parts)) == 2
         for x, y in (("test", "val"), ("train", "train")):
-            parts = panel.send("act", path="plot_open_cell", x=x, y=y)
+            parts = panel.send("act", path="leaks_plot_open_cell", x=x, y=y)
             assert "set_view" not in panel.told
             assert len(pictures_of(parts)) == 2
 
@@ -317,7 +317,6 @@ class TestTab:
         find_leaks(held, similarity=SIMILARITY, band="0/0", key="again", **asked)
         panel.press("train and test")
         panel.press("Search again")
-        assert grid(panel) == set(planted[4:])
         params = panel.told["prompt_user_for_operation"]["params"]
         before = load_run(panel.dataset, "again")
         ctx = ask(panel.dataset, LEAKS, **params)
@@ -325,9 +324,7 @@ class TestTab:
         foo.get_operator(LEAKS).execute(_from_python(ctx))
         after = load_run(panel.dataset, "again")
         assert (after.parameters, after.band) == (before.parameters, before.band)
-        panel.state["leaks_run"] = "leaks"
-        panel.press("Search again")
-        assert "clear_view" in panel.told and "set_view" not in panel.told
+        assert (after.counts, after.time != before.time) == (before.counts, True)
 
     def test_images_that_were_deleted_since_are_left_out(
         self, panel: Panel, planted: list[str]

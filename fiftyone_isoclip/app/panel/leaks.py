@@ -45,13 +45,7 @@ def _find(ctx: Context) -> None:
 
 def _search_again(ctx: Context) -> None:
     run = _looked_at(ctx, _runs(ctx))
-    # The grid may hold no more than a cell, and the form would offer that as what to compare.
-    samples = ctx.dataset.load_run_view(run.key)
-    if samples.view() == ctx.dataset.view():
-        ctx.ops.clear_view()
-    else:
-        ctx.ops.set_view(samples)
-    prompt(ctx, "find_leaks", **params_again(run))
+    prompt(ctx, "find_leaks", about=run.key, **params_again(run))
 
 
 def _open_cell(ctx: Context) -> None:

@@ -11,7 +11,7 @@ import fiftyone.operators.types as types
 from fiftyone_isoclip.app.panel.clusters import ClustersTab
 from fiftyone_isoclip.app.panel.duplicates import DuplicatesTab
 from fiftyone_isoclip.app.panel.leaks import LeaksTab
-from fiftyone_isoclip.app.panel.page import Page
+from fiftyone_isoclip.app.panel.page import PLOT, Page
 from fiftyone_isoclip.app.panel.runs import RunsTab
 from fiftyone_isoclip.app.panel.space import SpaceTab
 from fiftyone_isoclip.app.panel.tab import PANEL, Context, Tab, recall
@@ -24,7 +24,6 @@ TABS: dict[str, Tab] = {
     tab.name: tab for tab in (DuplicatesTab(), LeaksTab(), ClustersTab(), SpaceTab(), RunsTab())
 }
 _FIRST = DuplicatesTab.name
-_PLOT = "plot_"
 
 
 class IsoClipPanel(foo.Panel):
@@ -66,7 +65,7 @@ class IsoClipPanel(foo.Panel):
     def render(self, ctx: Context) -> types.Property:
         """Draw the chosen tab."""
         drawn = types.Object()
-        page = Page(drawn, self.act)
+        page = Page(drawn, self.act, _tab(ctx).name)
         page.tabs("tab", {name: tab.label for name, tab in TABS.items()}, _FIRST)
         try:
             dataset_of(ctx.dataset)
@@ -88,7 +87,7 @@ def _tab(ctx: Context) -> Tab:
 def _asked(ctx: Context) -> str:
     """The name of the action: a button's own, or the one that a plot's name ends in."""
     place = str(ctx.params.get("path") or "").rsplit(".", 1)[-1]
-    return str(ctx.params.get("do") or place.removeprefix(_PLOT))
+    return str(ctx.params.get("do") or place.rpartition(PLOT)[2])
 
 
 def _told(ctx: Context, work: Any) -> None:
