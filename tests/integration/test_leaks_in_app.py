@@ -321,6 +321,7 @@ class TestTab:
         before = load_run(panel.dataset, "again")
         ctx = ask(panel.dataset, LEAKS, **params)
         assert form_errors(ctx, LEAKS) == {}
+        ctx.params.update(params)
         foo.get_operator(LEAKS).execute(_from_python(ctx))
         after = load_run(panel.dataset, "again")
         assert (after.parameters, after.band) == (before.parameters, before.band)
