@@ -113,7 +113,7 @@ def test_every_button_of_a_card_shows_its_cluster(session: Session) -> None:
         expected = {id_ for id_, name in names.items() if name == button["cluster"]}
         assert set(view.values("id")) == expected
     bar = session.press("members", x=cards[0]["cluster"])["set_view"]
-    assert bar.values("clusters") == [cards[0]["cluster"]] * len(bar)
+    assert set(bar.values("clusters")) == {cards[0]["cluster"]}
 
 
 def test_naming_is_shown_and_a_mistake_changes_nothing(session: Session) -> None:
