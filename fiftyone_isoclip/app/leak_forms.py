@@ -9,13 +9,13 @@ import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import Context, check, explain
 from fiftyone_isoclip.dataset.leak_report import DEFAULT_KEY, METHOD, field_names
-from fiftyone_isoclip.dataset.leak_search import comparable_datasets
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free
 from fiftyone_isoclip.dataset.splits import (
     MOST_SPLITS,
     SPLIT_FIELD,
     SPLIT_TAGS,
     TAGS,
+    comparable_datasets,
     few_values,
     split_fields,
 )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fiftyone as fo
 import numpy as np
 
 from fiftyone_isoclip.dataset.crossing import Crossing
@@ -19,15 +18,6 @@ from fiftyone_isoclip.files.copies import Contents
 from fiftyone_isoclip.index import CosineIndex
 from fiftyone_isoclip.index.pair_search import Progress
 from fiftyone_isoclip.index.vectors import Float32s
-
-
-def comparable_datasets(dataset: fo.Dataset, field: str) -> list[str]:
-    """The other datasets that have embeddings of the same checkpoint in a field of this name."""
-    origin = need_origin(dataset, field)
-    same = {"name": field, "info.isoclip.fingerprint": origin.fingerprint}
-    stored = fo.core.odm.get_db_conn().datasets
-    found = stored.find({"sample_fields": {"$elemMatch": same}}, {"name": 1}).sort("name", 1)
-    return [each["name"] for each in found if each["name"] != dataset.name]
 
 
 @dataclass(frozen=True, slots=True)

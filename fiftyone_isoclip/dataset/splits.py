@@ -9,7 +9,7 @@ from typing import Any
 
 import fiftyone as fo
 
-from fiftyone_isoclip.dataset.fields import dataset_of
+from fiftyone_isoclip.dataset.fields import dataset_of, need_origin
 from fiftyone_isoclip.errors import DatasetError
 
 SPLIT_TAGS = ("train", "val", "validation", "test")
@@ -93,6 +93,15 @@ def split_fields(dataset: fo.Dataset) -> list[str]:
     texts = dataset.get_field_schema(ftype=fo.StringField)
     labels = dataset.get_field_schema(embedded_doc_type=fo.Classification)
     return [name for name in (*texts, *labels) if name != "filepath"]
+
+
+def comparable_datasets(dataset: fo.Dataset, field: str) -> list[str]:
+    """The other datasets that have embeddings of the same checkpoint in a field of this name."""
+    origin = need_origin(dataset, field)
+    same = {"name": field, "info.isoclip.fingerprint": origin.fingerprint}
+    stored = fo.core.odm.get_db_conn().datasets
+    found = stored.find({"sample_fields": {"$elemMatch": same}}, {"name": 1}).sort("name", 1)
+    return [each["name"] for each in found if each["name"] != dataset.name]
 
 
 def few_values(samples: Any, path: str) -> list[str] | None:
