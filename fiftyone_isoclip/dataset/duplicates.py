@@ -105,7 +105,7 @@ def find_duplicates(
         method=METHOD,
         parameters={
             "field": field,
-            "similarity": search.similarity,
+            "similarity": similarity,
             "band": None if band is None else str(band),
             "prefer": prefer,
             "at_most": at_most,
@@ -200,9 +200,12 @@ class _Search:
         if self.at_most is not None:
             self.similarity = find_threshold(grouping, pairs, self.similarity, self.at_most)
         groups = grouping.groups(index, pairs.at(self.similarity))
+        details: dict[str, Any] = {}
+        if self.at_most is not None:
+            details["similarity"] = self.similarity
         if self.least is None:
-            return groups, {}
-        details = {
+            return groups, details
+        details |= {
             "least": found.least,
             "curve": draw_curve(grouping, pairs),
             "histogram": draw_histogram(index, grouping.sizes),

@@ -184,13 +184,18 @@ def report_of(
         dataset=dataset,
         key=run.key,
         groups=groups,
-        similarity=float(run.parameters["similarity"]),
+        similarity=similarity_of(run),
         band=run.band,
         n_compared=int(run.counts["compared"]),
         n_skipped=int(run.counts["skipped"]),
         recall=run.counts.get("recall", 1.0 if run.parameters.get("recall") is None else None),
         skipped=skipped or {},
     )
+
+
+def similarity_of(run: SavedRun) -> float:
+    """The similarity of a run's groups: the one asked for, or higher if few were to go."""
+    return float(run.details.get("similarity", run.parameters["similarity"]))
 
 
 def _role(copy: SampleCopy) -> str:

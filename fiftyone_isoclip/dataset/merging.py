@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import fiftyone as fo
 
+from fiftyone_isoclip.dataset.splits import SPLIT_TAGS
 from fiftyone_isoclip.errors import DatasetError
 
 Conflict = Literal["keeper", "duplicate"]
@@ -15,6 +16,9 @@ Conflict = Literal["keeper", "duplicate"]
 
 DUPLICATE_TAG = "duplicate"
 KEEPER_TAG = "keeper"
+
+_OWN = (DUPLICATE_TAG, KEEPER_TAG, *SPLIT_TAGS)
+"""Tags that speak of one sample alone: a keeper must not enter a second split by a merge."""
 """What `resolve_duplicates` tags samples with; a keeper does not take these over."""
 
 _OF_THE_WHOLE = (fo.Classification, fo.Classifications, fo.Regression)
@@ -53,7 +57,7 @@ def merge_group(
     going = [s for s in samples if s[names["role"]] == "duplicate"]
     if keeper is None or not going:
         return Merged()
-    given = [tag for s in going for tag in s.tags if tag not in (DUPLICATE_TAG, KEEPER_TAG)]
+    given = [tag for s in going for tag in s.tags if tag not in _OWN]
     tags = list(dict.fromkeys([*keeper.tags, *given]))
     changed, conflicts = tags != list(keeper.tags), 0
     keeper.tags = tags

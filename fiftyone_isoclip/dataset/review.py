@@ -22,6 +22,7 @@ from fiftyone_isoclip.dataset.verdicts import forget_verdicts, prefer_keeper, sa
 from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files.copies import find_exact_copies
+from fiftyone_isoclip.files.keepers import readable_bytes
 from fiftyone_isoclip.files.listing import file_identity
 from fiftyone_isoclip.index.vectors import cosines
 
@@ -50,6 +51,11 @@ class Member:
     n_bytes: int | None = None
     written: datetime | None = None
 
+    @property
+    def weight(self) -> str:
+        """The bytes of its file, for people; empty if it is not there."""
+        return "" if self.n_bytes is None else readable_bytes(self.n_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class GroupToReview:
@@ -66,24 +72,59 @@ class GroupToReview:
         return all(member.role == APART for member in self.members)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a run is judged: groups and samples that could go, and what that would free."""
+
+    groups: int
+    duplicates: int
+    apart: int
+    n_bytes: int
+
+    def __str__(self) -> str:
+        """For people, as Markdown."""
+        told = f"**{self.groups} groups**, {self.duplicates} images could go"
+        told += f" ({readable_bytes(self.n_bytes)} on disk)" if self.duplicates else ""
+        return told + (f", {self.apart} said to be no duplicates" if self.apart else "")
+
+
+def count_groups(dataset: fo.Dataset, key: str) -> Standing:
+    """Count what is in the fields of a run now; the database does it."""
+    names = field_names(key)
+    roles = dataset.count_values(names["role"])
+    going = dataset.match(F(names["role"]) == "duplicate")
+    return Standing(
+        groups=roles.get("keeper", 0),
+        duplicates=roles.get("duplicate", 0),
+        apart=len(dataset.match(F(names["role"]) == APART).distinct(names["group"])),
+        n_bytes=int(going.sum(names["bytes"]) or 0),
+    )
+
+
 def list_groups(dataset: fo.Dataset, run: SavedRun, order: Order = "size") -> tuple[int, ...]:
     """The numbers of the groups of a run, in an order to review them in."""
-    return _ordered(str(dataset._doc.id), dataset.name, run.key, str(run.time), order)
+    held = dataset.count(field_names(run.key)["group"])
+    return _ordered(str(dataset._doc.id), dataset.name, run.key, f"{run.time} {held}", order)
 
 
 @lru_cache(maxsize=_ORDERS)
-def _ordered(_id: str, name: str, key: str, _time: str, order: Order) -> tuple[int, ...]:
-    """Read once for each run: reviewing moves no sample from group to group."""
+def _ordered(_id: str, name: str, key: str, _state: str, order: Order) -> tuple[int, ...]:
+    """Read once for each run: reviewing moves no sample from group to group.
+
+    A keeper whose duplicates were removed is left out: there is nothing to judge.
+    """
     names = field_names(key)
     dataset = fo.load_dataset(name)
     counted = dataset.match(F(names["group"]).exists())
-    sizes = counted.count_values(names["group"])
+    counts = counted.count_values(names["group"])
+    sizes = {number: size for number, size in counts.items() if size > 1}
     if order == "size":
         return tuple(sorted(sizes, key=lambda number: (-sizes[number], number)))
     first = counted.match(F(names["rank"]) == 0)
     numbers, least = first.values([names["group"], names["least_similarity"]])
     sign = 1 if order == "loosest" else -1
-    return tuple(n for _, n in sorted((sign * s, n) for s, n in zip(least, numbers, strict=True)))
+    ranked = sorted((sign * s, n) for s, n in zip(least, numbers, strict=True))
+    return tuple(number for _, number in ranked if number in sizes)
 
 
 def read_group(dataset: fo.Dataset, key: str, number: int) -> GroupToReview | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fiftyone_isoclip.dataset.grouping import Grouping
+from fiftyone_isoclip.dataset.groups import similarity_of
 from fiftyone_isoclip.dataset.kept_pairs import load_pairs
 from fiftyone_isoclip.dataset.runs import SavedRun
 from fiftyone_isoclip.index import CosineIndex, Pairs
@@ -92,7 +93,7 @@ def border_pairs(
     kept = load_pairs(dataset, run.details.get("pairs"))
     if kept is None:
         return None
-    pairs, similarity = kept.pairs, np.float32(run.parameters["similarity"])
+    pairs, similarity = kept.pairs, np.float32(similarity_of(run))
     order = np.argsort(pairs.similarity, kind="stable")
     cut = int(np.searchsorted(pairs.similarity[order], similarity))
 

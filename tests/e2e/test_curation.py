@@ -217,7 +217,7 @@ def test_everything_is_there_after_a_restart(desk: Desk) -> None:
     for run in list_runs(desk.dataset):
         desk.panel.expect_text(run.key)
     desk.panel.tab("Duplicates")
-    desk.panel.expect_text("1 groups said to be no duplicates")
+    desk.panel.expect_text(", 1 said to be no duplicates")
     said, chosen = read_verdicts(desk.dataset), load_duplicates(desk.dataset)
     again = find_duplicates(desk.dataset, similarity=0.9, key="again")
     members = [{group.keeper, *(copy.id for copy in group.copies)} for group in again.groups]

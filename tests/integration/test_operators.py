@@ -1,4 +1,4 @@
-"""The two operators, through FiftyOne's own registry, forms and executors."""
+"""The operators, through FiftyOne's own registry, forms and executors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from fiftyone.operators.executor import ExecutionContext, ExecutionError, Execut
 from fiftyone.operators.registry import OperatorRegistry
 
 from fiftyone_isoclip import embed, find_duplicates, load_clip
-from fiftyone_isoclip.app import ComputeEmbeddings, FindNearDuplicates
+from fiftyone_isoclip.app import OPERATORS, ComputeEmbeddings, FindNearDuplicates
+from fiftyone_isoclip.app.panel import PANEL
 from fiftyone_isoclip.app.steps import Step, finish, follow
 from fiftyone_isoclip.encoder import read_image
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin, plugin_status
@@ -76,10 +77,12 @@ def own_embeddings(checkpoint: str, dataset: fo.Dataset) -> np.ndarray[Any, Any]
     return np.stack(rows)
 
 
-def test_fiftyone_lists_both_without_errors() -> None:
+def test_fiftyone_lists_them_all_without_errors() -> None:
     registry = OperatorRegistry()
     assert registry.list_errors() == []
-    assert {o.uri for o in registry.list_operators() if PLUGIN_NAME in o.uri} == {EMBED, DUPLICATES}
+    listed = {o.uri for o in registry.list_operators() if PLUGIN_NAME in o.uri}
+    names = {*(each.name_ for each in OPERATORS), PANEL}
+    assert listed == {f"{PLUGIN_NAME}/{name}" for name in names}
     # One class and not two: the plugin's entry imports the package by its own name.
     assert isinstance(registry.get_operator(EMBED), ComputeEmbeddings)
     assert isinstance(registry.get_operator(DUPLICATES), FindNearDuplicates)
@@ -275,15 +278,11 @@ def test_a_delegated_run_reports_progress_and_keeps_its_result(
 def test_work_ends_soon_after_its_reader_left() -> None:
     reached: list[int] = []
 
-    class Bar:
-        total = 1000
-        iteration = 0
-
-    def work(tell: Callable[[Any], None]) -> None:
-        for Bar.iteration in range(1000):
-            reached.append(Bar.iteration)
-            tell(Bar)
-            if Bar.iteration == 2:
+    def work(tell: Callable[[int, int | None], None]) -> None:
+        for done in range(1000):
+            reached.append(done)
+            tell(done, 1000)
+            if done == 2:
                 left.wait(10)
 
     import threading
@@ -299,7 +298,7 @@ def test_work_ends_soon_after_its_reader_left() -> None:
 def test_steps_return_results_and_raise_what_the_work_raises() -> None:
     assert finish(follow("Nothing", lambda tell: 7), list.append.__call__) == 7
 
-    def fail(tell: Callable[[Any], None]) -> None:
+    def fail(tell: Callable[[int, int | None], None]) -> None:
         raise ValueError("here")
 
     with pytest.raises(ValueError, match="here"):

@@ -14,11 +14,13 @@ from fiftyone_isoclip.dataset import (
     find_duplicates,
     find_exact_duplicates,
     load_duplicates,
+    load_run,
     read_verdicts,
     resolve_duplicates,
     restore_removed,
 )
 from fiftyone_isoclip.dataset.resolving import archive_name
+from fiftyone_isoclip.dataset.review import list_groups
 from fiftyone_isoclip.errors import DatasetError
 from tests.pictures import draw_many
 from tests.planted import hashes, members, plant_copies
@@ -217,6 +219,23 @@ def test_what_is_not_there_is_refused_before_anything_is_done(dataset, planted, 
     with pytest.raises(DatasetError, match="no duplicates run 'nothing'"):
         resolve_duplicates(dataset, "nothing")
     assert documents(dataset, planted.values()) == before
+
+
+class TestAfterwards:
+    def test_what_has_nobody_left_beside_it_is_not_reviewed(self, dataset, found):
+        run = load_run(dataset, "duplicates")
+        first, *rest = list_groups(dataset, run)
+        resolve_duplicates(dataset, "duplicates", "remove", groups=[first])
+        assert list_groups(dataset, run) == tuple(rest)
+        for order in ("loosest", "tightest"):
+            assert sorted(list_groups(dataset, run, order)) == sorted(rest)
+
+    def test_a_keeper_enters_no_second_split(self, dataset, planted, found):
+        one, other = planted["001.png"], planted["copy of 1.png"]
+        dataset.set_values("tags", {one: ["train"], other: ["test", "sunny"]}, key_field="id")
+        number = dataset[one]["duplicates_group"]
+        resolve_duplicates(dataset, "duplicates", "remove", groups=[number])
+        assert dataset[one].tags == ["train", "sunny"]
 
 
 class TestLabels:

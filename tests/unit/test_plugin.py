@@ -14,6 +14,12 @@ from fiftyone_isoclip import __version__
 from fiftyone_isoclip.app import OPERATORS, PANELS
 from fiftyone_isoclip.install import PLUGIN_NAME
 
+RISKS = {
+    "resolve_duplicates": foo.types.RiskLevel.HIGH,  # takes samples out of the dataset
+    "delete_run": foo.types.RiskLevel.HIGH,  # deletes fields
+    "review_duplicates": foo.types.RiskLevel.LOW,  # opens a panel
+}
+
 
 @pytest.fixture(scope="module")
 def metadata(repo_root: Path) -> dict[str, Any]:
@@ -44,8 +50,8 @@ def test_each_operator_is_stepped_delegable_and_honest_about_its_risk(
     config = operator().config
     assert config.label.startswith("IsoCLIP: ")
     assert config.execute_as_generator and config.allow_delegated_execution
-    # Both add fields and replace their own earlier ones; neither deletes samples or files.
-    assert config.risk_level is foo.types.RiskLevel.MEDIUM
+    # Most add fields and replace their own earlier ones; none deletes a file.
+    assert config.risk_level is RISKS.get(config.name, foo.types.RiskLevel.MEDIUM)
     icons = {config.light_icon, config.dark_icon}
     assert len(icons) == 2
     assert all((repo_root / icon.lstrip("/")).is_file() for icon in icons)

@@ -13,8 +13,9 @@ from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt, recall, remember
 from fiftyone_isoclip.app.panel.threshold import THRESHOLD_ACTIONS, show_threshold
-from fiftyone_isoclip.dataset.groups import APART, field_names, groups_view
+from fiftyone_isoclip.dataset.groups import field_names, groups_view, similarity_of
 from fiftyone_isoclip.dataset.review import (
+    count_groups,
     judge_again,
     keep_all,
     keep_this,
@@ -23,7 +24,6 @@ from fiftyone_isoclip.dataset.review import (
 )
 from fiftyone_isoclip.dataset.runs import SavedRun
 from fiftyone_isoclip.dataset.verdicts import forget_verdicts, read_verdicts
-from fiftyone_isoclip.files.keepers import readable_bytes
 
 FIND = "find_near_duplicates"
 FIND_EXACT = "find_exact_duplicates"
@@ -72,20 +72,13 @@ def _show_nothing(page: Page) -> None:
 
 
 def _show_counts(ctx: Context, page: Page, run: SavedRun) -> None:
-    names = field_names(run.key)
-    roles = ctx.dataset.count_values(names["role"])
-    groups, going = roles.get("keeper", 0), roles.get("duplicate", 0)
-    free = ctx.dataset.match(F(names["role"]) == "duplicate").sum(names["bytes"]) if going else 0
-    apart = len(ctx.dataset.match(F(names["role"]) == APART).distinct(names["group"]))
-    told = f"**{groups} groups**, {going} of {run.counts['compared']:,} images could go"
-    told += f" ({readable_bytes(int(free or 0))} on disk)" if going else ""
-    told += f", {apart} groups said to be no duplicates" if apart else ""
     kind = "identical files" if run.parameters.get("exact") else _kind(run)
-    page.say(f"{told}\n\n{kind}")
+    compared = f"{run.counts['compared']:,} images were compared"
+    page.say(f"{count_groups(ctx.dataset, run.key)}; {compared}\n\n{kind}")
 
 
 def _kind(run: SavedRun) -> str:
-    similarity = run.parameters["similarity"]
+    similarity = similarity_of(run)
     return f"similarity from {similarity:.4g}, band {run.band} of {run.checkpoint}"
 
 

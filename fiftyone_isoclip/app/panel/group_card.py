@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.dataset.review import GroupToReview, Member
-from fiftyone_isoclip.files.keepers import readable_bytes
 
 A_ROW = 3
 SHOWN = 9
@@ -47,8 +46,7 @@ def _facts(member: Member) -> list[str]:
     near = "" if member.similarity is None else f", similarity {member.similarity:.3f}"
     lines = [f"{role}{near}", name]
     size = "" if member.size is None else f"{member.size[0]} x {member.size[1]}"
-    weight = "" if member.n_bytes is None else readable_bytes(member.n_bytes)
-    lines.append(", ".join(filter(None, (size, weight))) or "the file is not there")
+    lines.append(", ".join(filter(None, (size, member.weight))) or "the file is not there")
     if member.written is not None:
         lines.append(f"{member.written:%Y-%m-%d %H:%M}")
     labels = [f"{name}: {told}" for name, told in member.labels.items()]

@@ -55,7 +55,8 @@ class Page:
 
     def card(self) -> Page:
         """A framed part that goes from top to bottom."""
-        drawn = self._drawn.v_stack(self._name(), variant="outline", gap=1)
+        inset = {"container": {"sx": {"p": 1}}}
+        drawn = self._drawn.v_stack(self._name(), variant="outline", gap=1, componentsProps=inset)
         return Page(drawn, self._event, self._tab)
 
     def column(self) -> Page:

@@ -10,6 +10,7 @@ import numpy as np
 from fiftyone_isoclip.app.panel.chosen import looked_at
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.tab import Action, Context, prompt, recall
+from fiftyone_isoclip.dataset.groups import similarity_of
 from fiftyone_isoclip.dataset.runs import SavedRun
 from fiftyone_isoclip.dataset.thresholds import BorderPair, border_pairs
 
@@ -22,7 +23,7 @@ def show_threshold(ctx: Context, page: Page, run: SavedRun) -> None:
     """Draw the histogram, the slider with what it would give, and the borderline pairs."""
     if "curve" not in run.details:
         return
-    least, now = float(run.details["least"]), float(run.parameters["similarity"])
+    least, now = float(run.details["least"]), similarity_of(run)
     _show_histogram(page, run, now)
     page.slider(_MOVED, "Similarity", round(least, 4), 1.0, 0.001, now)
     moved = float(recall(ctx, _MOVED, now))
