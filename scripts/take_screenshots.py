@@ -1,6 +1,6 @@
 """Take the pictures of the App that the documentation shows, from the demonstration itself.
 
-    python scripts/take_screenshots.py [--only operator duplicates similarity]
+    python scripts/take_screenshots.py [--only duplicates leaks ...]
 
 Runs in a database, plugins folder and port of its own, as the tests do; nothing of the user's is
 touched. Needs a Chromium (scripts/ensure_chromium.py).
@@ -9,6 +9,7 @@ touched. Needs a Chromium (scripts/ensure_chromium.py).
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,11 +21,14 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
-SCREEN = {"width": 1280, "height": 800}
+SCREEN = {"width": 1440, "height": 900}
 LARGEST_BYTES = 600_000
 
 if TYPE_CHECKING:
+    import fiftyone as fo
+
     from tests.e2e.app_page import AppPage
+    from tests.e2e.panel_page import PanelPage
 
 
 def main() -> int:
@@ -37,6 +41,9 @@ def main() -> int:
     from fiftyone_isoclip.demo.run import DATASET_NAME, open_app, run_demo
 
     print(run_demo())
+    import fiftyone as fo
+
+    _split(fo.load_dataset(DATASET_NAME))
     session = open_app(DATASET_NAME, wait=False)
     url = f"http://localhost:{session.server_port}/datasets/{DATASET_NAME}"
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -55,11 +62,48 @@ def show_operator(app: AppPage) -> None:
 
 
 def show_duplicates(app: AppPage) -> None:
-    """The groups that this operator leaves in the grid."""
+    """The groups that this operator leaves in the grid, and what the panel says of them."""
     app.open_operator("IsoCLIP: Find near-duplicates")
     app.execute()
     app.leave_result()
-    app.expect_counts("groups")
+    _panel(app, "Duplicates").expect_text("REVIEW")
+
+
+def show_review(app: AppPage) -> None:
+    """One group, image by image."""
+    panel = _panel(app, "Duplicates")
+    panel.press("Next")
+    panel.expect_text("Group 2 of")
+    app.page.mouse.move(1200, 600)
+    app.page.mouse.wheel(0, 10_000)
+    app.page.get_by_text("WHEN YOU ARE DONE").scroll_into_view_if_needed()
+    panel.expect_text("REVIEW").scroll_into_view_if_needed()
+
+
+def show_leaks(app: AppPage) -> None:
+    """The table of splits, and pairs of two of them."""
+    panel = _panel(app, "Leaks")
+    panel.press("Find leaks between splits")
+    panel.execute()
+    panel.press(re.compile("train.*test"))
+    panel.expect_text("PAIRS")
+
+
+def show_clusters(app: AppPage) -> None:
+    """Clusters by size, with the image that stands for each."""
+    _panel(app, "Clusters").expect_text(re.compile("silhouette"))
+
+
+def show_space(app: AppPage) -> None:
+    """The band on the spectrum, and what it does to the neighbours of an image."""
+    panel = _panel(app, "Space")
+    panel.press(re.compile("Load the space"))
+    panel.expect_text("NEIGHBOURS IN PLAIN CLIP")
+
+
+def show_runs(app: AppPage) -> None:
+    """Everything that was found, to show, update, rename and delete."""
+    _panel(app, "Runs").expect_text("RUNS")
 
 
 def show_similarity(app: AppPage) -> None:
@@ -70,9 +114,37 @@ def show_similarity(app: AppPage) -> None:
 
 SHOTS = {
     "operator": show_operator,
+    "similarity": show_similarity,  # before a panel is opened, which stays and takes its place
     "duplicates": show_duplicates,
-    "similarity": show_similarity,
+    "review": show_review,
+    "leaks": show_leaks,
+    "clusters": show_clusters,
+    "space": show_space,
+    "runs": show_runs,
 }
+
+
+def _panel(app: AppPage, tab: str) -> PanelPage:
+    from tests.e2e.panel_page import PanelPage
+
+    panel = PanelPage(app)
+    panel.open()
+    panel.tab(tab)
+    return panel
+
+
+def _split(dataset: fo.Dataset) -> None:
+    """Tag every third photograph with its copies as a test split, and two copies that leak."""
+    from fiftyone import ViewField as F
+
+    names = sorted(dataset.distinct("source_group"))
+    test = dataset.match(F("source_group").is_in(names[::3]))
+    test.tag_samples("test")
+    dataset.exclude(test).tag_samples("train")
+    for copied in ("as webp", "recompressed"):
+        leaked = dataset.match((F("source_group") == names[1]) & (F("copy_kind") == copied))
+        leaked.untag_samples("train")
+        leaked.tag_samples("test")
 
 
 @contextmanager
@@ -93,6 +165,7 @@ def _page(url: str) -> Iterator[AppPage]:
 
 def _shrink(app: AppPage, path: Path) -> None:
     """Photographs make heavy PNG files; a palette of 256 colours is enough for documentation."""
+    app.await_pictures()
     app.photograph(path)
     with Image.open(path) as full:
         small = full.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)

@@ -124,6 +124,12 @@ class AppPage:
         # Forced: the card around it says aria-disabled, which is about dragging it.
         button.click(force=True)
 
+    def await_pictures(self) -> None:
+        """Wait until the grid shows pictures and not only that it is loading them."""
+        expect(self.page.locator(_TILE).first).to_be_visible(timeout=PATIENCE_MS)
+        expect(self.page.get_by_role("progressbar")).to_have_count(0, timeout=PATIENCE_MS)
+        self.page.wait_for_load_state("networkidle")
+
     def photograph(self, path: Path) -> None:
         """Save what is on the screen, once the pictures are drawn."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,8 @@ from fiftyone_isoclip.dataset.clusterings import (
 from fiftyone_isoclip.dataset.maps import list_maps
 from fiftyone_isoclip.dataset.runs import SavedRun, list_runs
 
-CARDS = 8
-CARDS_A_ROW = 4
+CARDS = 6
+CARDS_A_ROW = 3
 BARS = 30
 
 _BAR = "#ff6d04"

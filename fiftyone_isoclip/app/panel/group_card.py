@@ -14,6 +14,11 @@ def show_group(page: Page, group: GroupToReview) -> None:
     if group.is_apart:
         page.notice("You said that these are no duplicates; later searches leave them apart.")
         page.button("Judge again", "judge_again", number=group.number)
+    row = page.row()
+    row.button("Keep all: not duplicates", "keep_all", number=group.number, disabled=group.is_apart)
+    row.button("Show in the grid", "show_group", number=group.number)
+    if group.size > 2:
+        row.say(f"least similarity inside {group.least_similarity:.3f}")
     shown = group.members[:SHOWN]
     for start in range(0, len(shown), A_ROW):
         row = page.row()
@@ -21,11 +26,6 @@ def show_group(page: Page, group: GroupToReview) -> None:
             _show_member(row.card(), member, group)
     if group.size > len(shown):
         page.say(f"and {group.size - len(shown)} more: they are all in the grid")
-    row = page.row()
-    row.button("Keep all: not duplicates", "keep_all", number=group.number, disabled=group.is_apart)
-    row.button("Show in the grid", "show_group", number=group.number)
-    if group.size > 2:
-        row.say(f"least similarity inside {group.least_similarity:.3f}")
 
 
 def _show_member(card: Page, member: Member, group: GroupToReview) -> None:
