@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import fiftyone as fo
+import fiftyone.plugins as fop
 import numpy as np
 import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from fiftyone_isoclip.demo.scenes import render_scene
+from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 
 
 def run_commands(example: Example) -> None:
@@ -36,7 +38,9 @@ def folder(tmp_path, monkeypatch):
         render_scene(seed, 128).image.save(photos / f"{seed}.png")
     render_scene(0, 128).image.save(photos / "0-again.jpg", quality=92)
     monkeypatch.chdir(tmp_path)
+    install_plugin()  # as `isoclip install` above the Python blocks does
     yield tmp_path
+    fop.delete_plugin(PLUGIN_NAME)
     if fo.dataset_exists("my-photos"):
         fo.delete_dataset("my-photos")
 

@@ -149,7 +149,10 @@ def test_every_run_remembers_what_finding_it_again_needs(
     assert load_run(dataset, "duplicates").band == "0/0"
 
 
-def test_speeds_are_those_of_the_last_long_run(dataset: fo.Dataset, checkpoint: str) -> None:
+def test_speeds_are_those_of_the_last_long_run(
+    dataset: fo.Dataset, checkpoint: str, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("FIFTYONE_ISOCLIP_DIR", str(tmp_path))
     from fiftyone_isoclip import load_clip
 
     clip = load_clip(checkpoint, device="cpu")
