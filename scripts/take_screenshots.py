@@ -42,12 +42,14 @@ def main() -> int:
 
     print(run_demo())
     import fiftyone as fo
+    from fiftyone.core.odm.workspace import default_workspace_factory
 
     _split(fo.load_dataset(DATASET_NAME))
     session = open_app(DATASET_NAME, wait=False)
     url = f"http://localhost:{session.server_port}/datasets/{DATASET_NAME}"
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name in wanted:
+        session.spaces = default_workspace_factory()  # no panel that an earlier picture needed
         with _page(url) as app:
             app.show_everything("samples")
             SHOTS[name](app)
@@ -114,7 +116,7 @@ def show_similarity(app: AppPage) -> None:
 
 SHOTS = {
     "operator": show_operator,
-    "similarity": show_similarity,  # before a panel is opened, which stays and takes its place
+    "similarity": show_similarity,
     "duplicates": show_duplicates,
     "review": show_review,
     "leaks": show_leaks,
