@@ -110,8 +110,10 @@ def check_alive(dataset: fo.Dataset) -> None:
     raise DatasetError(f"dataset {dataset.name!r} was deleted; load or create another one")
 
 
-def declare_field(dataset: fo.Dataset, path: str, kind: type[fo.Field]) -> None:
-    """Make sure that a field exists and has this type.
+def declare_field(
+    dataset: fo.Dataset, path: str, kind: type[fo.Field], of: type[fo.Field] | None = None
+) -> None:
+    """Make sure that a field exists and has this type; ``of`` is the type of a list's entries.
 
     Raises:
         DatasetError: it exists with another type, or FiftyOne refuses the name.
@@ -125,7 +127,7 @@ def declare_field(dataset: fo.Dataset, path: str, kind: type[fo.Field]) -> None:
     if field is None:
         check_key(path.rsplit(".", 1)[-1])
         try:
-            dataset.add_sample_field(path, kind)
+            dataset.add_sample_field(path, kind, subfield=of)
         except ValueError as error:
             raise DatasetError(f"field {path!r} cannot be added: {error}") from error
 

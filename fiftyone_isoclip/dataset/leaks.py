@@ -28,14 +28,15 @@ from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 from fiftyone_isoclip.index.pair_search import Progress
 from fiftyone_isoclip.projector import Band
 
-_KINDS: dict[str, type[fo.Field]] = {
-    "with": fo.ListField,
-    "partners": fo.ListField,
-    "partner_splits": fo.ListField,
-    "partner_similarities": fo.ListField,
-    "similarity": fo.FloatField,
-    "drop": fo.BooleanField,
+_KINDS: dict[str, tuple[type[fo.Field], type[fo.Field] | None]] = {
+    "with": (fo.ListField, fo.StringField),
+    "partners": (fo.ListField, fo.StringField),
+    "partner_splits": (fo.ListField, fo.StringField),
+    "partner_similarities": (fo.ListField, fo.FloatField),
+    "similarity": (fo.FloatField, None),
+    "drop": (fo.BooleanField, None),
 }
+"""The fields that are not one text: their types, and those of a list's entries."""
 
 
 def find_leaks(
@@ -193,4 +194,8 @@ def _columns(
             for part in ("partners", "partner_splits", "partner_similarities"):
                 values[part].setdefault(id_, [])
     names = field_names(key)
-    return {names[part]: Column(_KINDS.get(part, fo.StringField), values[part]) for part in names}
+    columns = {}
+    for part, name in names.items():
+        kind, of = _KINDS.get(part, (fo.StringField, None))
+        columns[name] = Column(kind, values[part], of)
+    return columns

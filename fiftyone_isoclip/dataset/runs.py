@@ -70,10 +70,14 @@ class SavedRun:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The values of one field by sample id; samples that are not named have none."""
+    """The values of one field by sample id; samples that are not named have none.
+
+    ``of`` is the type of the entries of a list, without which the App cannot filter by them.
+    """
 
     kind: type[fo.Field]
     values: Mapping[str, Any]
+    of: type[fo.Field] | None = None
 
 
 def list_runs(dataset: fo.Dataset) -> list[SavedRun]:
@@ -210,7 +214,7 @@ def save_run(
     # Registered before the first field is written: whatever is left of a killed run has an owner.
     samples.register_run(run.key, config)
     for name, column in columns.items():
-        declare_field(dataset, name, column.kind)
+        declare_field(dataset, name, column.kind, column.of)
         write_values(dataset, name, column.values)
     check_alive(dataset)
     dataset.save_view(run.key, view(), description=_description(run.method))

@@ -29,7 +29,7 @@ Verdicts = set[frozenset[str]]
 def say_not_duplicates(samples: Any, *groups: Sequence[str]) -> None:
     """Remember that no two samples of a group are duplicates, whatever their similarity."""
     dataset = dataset_of(samples)
-    declare_field(dataset, VERDICTS_FIELD, fo.ListField)
+    declare_field(dataset, VERDICTS_FIELD, fo.ListField, fo.StringField)
     held = _held(dataset, [id_ for ids in groups for id_ in ids])
     for ids in groups:
         for one, other in combinations([id_ for id_ in dict.fromkeys(ids) if id_ in held], 2):
