@@ -139,5 +139,5 @@ def _name_result(inputs: types.Object, ctx: Context) -> None:
         "writes",
         f"Writes the fields {asked}, {asked}_medoid and {asked}_similarity, the saved view {asked} "
         f"and a run.{replaced} No sample or file is deleted. "
-        f'To undo, in Python: dataset.delete_run("{asked}").',
+        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
     )

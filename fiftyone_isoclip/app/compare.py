@@ -156,5 +156,5 @@ def _name_result(inputs: types.Object, ctx: Context) -> None:
         inputs,
         "writes",
         f"Writes the field {overlap_field(asked)}, the saved view {asked} and a run.{replaced} "
-        f'To undo, in Python: dataset.delete_run("{asked}").',
+        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
     )

@@ -91,5 +91,5 @@ def name_result(inputs: types.Object, ctx: Context, default: str) -> None:
         f"Writes the fields {asked}_group, _rank, _role, _kind, _similarity, _least_similarity, "
         f"_bytes and _reason, the saved view {asked} and a run.{replaced} No sample or file is "
         "deleted. "
-        f'To undo, in Python: dataset.delete_run("{asked}").',
+        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
     )

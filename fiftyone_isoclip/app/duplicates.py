@@ -29,9 +29,7 @@ from fiftyone_isoclip.dataset import DEFAULT_KEEPER_RULE, DEFAULT_SIMILARITY
 from fiftyone_isoclip.dataset.duplicates import check_at_most
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.groups import DEFAULT_KEY
-
-ROOM_BELOW = 0.05
-"""How far below the similarity pairs are remembered, for the panel to move it without a search."""
+from fiftyone_isoclip.dataset.thresholds import room_below
 
 
 class FindNearDuplicates(SteppedOperator):
@@ -105,7 +103,7 @@ class FindNearDuplicates(SteppedOperator):
                 band=parse_band(params.get("band")),
                 prefer=params["prefer"],
                 at_most=params.get("at_most") or None,
-                least=max(similarity - ROOM_BELOW, -0.999) if least is None else least,
+                least=room_below(similarity) if least is None else least,
                 key=params["key"],
                 progress=tell,
             ),

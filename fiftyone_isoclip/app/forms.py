@@ -84,7 +84,7 @@ def choose_band(inputs: types.Object, ctx: Context, origin: Any) -> None:
         description=f"Empty: that of {origin.checkpoint}, {own}. 0/0 is plain CLIP.",
     )
     if asked := ctx.params.get("band"):
-        check(band, lambda: Band.parse(asked))
+        check(band, lambda: Band.parse(asked).count(origin.dim))
 
 
 def parse_band(text: str | None) -> Band | None:

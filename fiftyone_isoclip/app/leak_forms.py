@@ -148,7 +148,7 @@ def name_result(inputs: types.Object, ctx: Context) -> None:
         "writes",
         f"Writes the fields {asked}_{', _'.join(field_names(asked))}, the saved view "
         f"{asked} and a run.{replaced} No sample or file is removed. "
-        f'To undo, in Python: dataset.delete_run("{asked}").',
+        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
     )
 
 

@@ -80,7 +80,7 @@ class MapEmbeddings(SteppedOperator):
             inputs,
             "writes",
             "Writes a brain run that the panel Embeddings lists; nothing on the samples. "
-            f'To undo, in Python: dataset.delete_brain_run("{asked}").',
+            "To undo, delete the map (panel IsoCLIP, tab Runs).",
         )
         return form
 

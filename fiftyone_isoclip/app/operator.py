@@ -108,7 +108,8 @@ class SteppedOperator(foo.Operator, ABC):
             except StopIteration as end:
                 result: dict[str, Any] = end.value
                 return result
-            yield ctx.ops.set_progress(label=step.label, progress=step.share)
+            if not ctx.params.get(QUIET):  # its box would stay open until somebody closes it
+                yield ctx.ops.set_progress(label=step.label, progress=step.share)
 
 
 def _show_error(ctx: Context, sentence: str) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from fiftyone_isoclip.app.operator import SteppedOperator
 from fiftyone_isoclip.app.steps import Step, Steps
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.groups import DEFAULT_KEY, METHOD, groups_view
+from fiftyone_isoclip.dataset.review import count_groups
 from fiftyone_isoclip.dataset.runs import list_runs
 
 ACTIONS = {
@@ -84,7 +85,8 @@ class ResolveDuplicates(SteppedOperator):
     def resolve_input(self, ctx: Context) -> types.Property:
         """The form."""
         inputs = types.Object()
-        if choose_run(inputs, ctx) is None:
+        key = choose_run(inputs, ctx)
+        if key is None:
             return types.Property(inputs, view=types.View(label=self.label))
         actions = types.RadioView()
         for action, told in ACTIONS.items():
@@ -105,7 +107,10 @@ class ResolveDuplicates(SteppedOperator):
             if not ctx.params.get("confirm"):
                 sure.invalid, sure.error_message = True, "tick this to remove them"
         archive = f"{ctx.dataset.name}-removed"
-        explain(inputs, "writes", _WRITES[action].format(archive=archive))
+        told = _WRITES[action].format(archive=archive)
+        if not ctx.params.get("groups"):
+            told = f"{_concerned(ctx.dataset, key, action)} {told}"
+        explain(inputs, "writes", told)
         return types.Property(inputs, view=types.View(label=self.label))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
@@ -158,9 +163,15 @@ _WRITES = {
     "keep": "Writes the ids of the others into the field not_duplicates of each sample; later "
     "searches respect it. To undo, delete that field or judge the group again in the panel.",
     "remove": "Keepers get the tags and labels they lack; the duplicates move to the dataset "
-    "{archive}. No file is touched. To undo, in Python: "
-    "fiftyone_isoclip.dataset.restore_removed(dataset).",
+    "{archive}. No file is touched. To undo, bring them back (panel IsoCLIP, tab Duplicates).",
 }
+
+
+def _concerned(dataset: Any, key: str, action: str) -> str:
+    standing = count_groups(dataset, key)
+    if action == "keep":
+        return f"{standing.groups} groups."
+    return f"{standing.duplicates} duplicates of {standing.groups} groups."
 
 
 def choose_run(inputs: types.Object, ctx: Context) -> str | None:

@@ -175,8 +175,10 @@ class Rerun(SteppedOperator):
                 "writes",
                 "New and changed images of the run's view are embedded; whether files changed is "
                 f"seen when it runs. Then its {count_fields(run)}, its saved view and what it "
-                "remembers are replaced, also names given to clusters; the earlier result cannot "
-                "be brought back. What you said of duplicates, tags and files stay.",
+                "remembers are replaced"
+                + (", also names given to clusters" if run.method == "clusters" else "")
+                + "; the earlier result cannot be brought back. What you said of duplicates, tags "
+                "and files stay.",
             )
         return form
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fiftyone_isoclip.cli.options import JsonFile, ModelName
-from fiftyone_isoclip.cli.screen import on_stderr, report, say
+from fiftyone_isoclip.cli.screen import note, on_stderr, report, say
 
 Pictures = Annotated[
     Path | None,
@@ -57,3 +57,5 @@ def run_demo(
     if app:
         with on_stderr():
             run.open_app(summary.dataset, port=port)
+    else:
+        note("The same without --no-app opens the App on it; what is current is not made again.")

@@ -89,9 +89,9 @@ def dataset_of(samples: Any) -> fo.Dataset:
     generated = isinstance(samples, DatasetView) and samples._is_generated
     if generated or samples.media_type not in ("image", None):
         raise DatasetError(
-            "samples that are single images are needed, found "
-            f"a {type(samples).__name__} of media type {samples.media_type!r}; "
-            "pass the dataset or a view of it, for a grouped dataset select_group_slices(...)"
+            f"IsoCLIP compares images, and this {type(samples).__name__} has media type "
+            f"{samples.media_type!r}; samples that are single images are needed: a dataset or view "
+            "of images, of a grouped dataset select_group_slices(...)"
         )
     return dataset
 

@@ -103,6 +103,16 @@ def archive_name(dataset: fo.Dataset) -> str:
     return f"{dataset.name}-removed"
 
 
+def count_removed(dataset: fo.Dataset) -> int:
+    """How many samples `restore_removed` would bring back."""
+    name = archive_name(dataset_of(dataset))
+    if not fo.dataset_exists(name):
+        return 0
+    archive = fo.load_dataset(name)
+    held = archive.info.get(_INFO) or {}
+    return archive.count() if held.get("dataset") == str(dataset._doc.id) else 0
+
+
 def restore_removed(dataset: fo.Dataset) -> int:
     """Move everything that was removed back, with its ids; -> how many samples.
 

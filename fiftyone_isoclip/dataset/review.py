@@ -153,14 +153,16 @@ def keep_this(dataset: fo.Dataset, key: str, id_: str) -> None:
     run = load_run(dataset_of(dataset), key, METHOD)
     names, number = field_names(key), _group_of(dataset, key, id_)
     held = dataset.match(F(names["group"]) == number).sort_by(names["rank"])
-    columns = ["id", "filepath", names["kind"], names["rank"]]
+    columns = ["id", "filepath", names["kind"], names["rank"], names["role"]]
     rows = {row[0]: row[1:] for row in zip(*held.values(columns), strict=True)}
-    path, _, rank = rows.pop(id_)
+    path, _, rank, _ = rows.pop(id_)
+    # Who was said to be apart stays so, unless all of them were.
+    rows = {other: row for other, row in rows.items() if row[3] != APART} or rows
     mine, same = file_identity(path), _copies_of(path, {o: row[0] for o, row in rows.items()})
     roles: dict[str, str] = {id_: "keeper"}
     kinds: dict[str, str | None] = {id_: None}
     freed: dict[str, int | None] = {id_: None}
-    for other, (file, kind, _) in rows.items():
+    for other, (file, kind, *_) in rows.items():
         # A second sample of the kept file is no copy that could go.
         alias = kind == "alias" or file_identity(file) == mine
         roles[other] = "alias" if alias else "duplicate"
@@ -201,6 +203,22 @@ def keep_all(dataset: fo.Dataset, key: str, *numbers: int) -> None:
     say_not_duplicates(dataset, *groups.values())
     ids = [id_ for group in groups.values() for id_ in group]
     write_values(dataset, names["role"], dict.fromkeys(ids, APART))
+
+
+def keep_apart(dataset: fo.Dataset, key: str, id_: str) -> None:
+    """Say that a sample is no duplicate of the others of its group, here and in later searches.
+
+    Raises:
+        DatasetError: it is in no group of this run, or is the keeper.
+    """
+    load_run(dataset_of(dataset), key, METHOD)
+    names, number = field_names(key), _group_of(dataset, key, id_)
+    held = dataset.match(F(names["group"]) == number)
+    roles = dict(zip(*held.values(["id", names["role"]]), strict=True))
+    if roles.pop(id_) == "keeper":
+        raise DatasetError(f"sample {id_} is the keeper of its group; keep another one first")
+    say_not_duplicates(dataset, *([id_, other] for other in roles))
+    write_values(dataset, names["role"], {id_: APART})
 
 
 def judge_again(dataset: fo.Dataset, key: str, number: int) -> None:

@@ -23,6 +23,11 @@ QUERIES = 1000
 """Images whose nearest neighbour is sought for the histogram; of fewer, all."""
 
 
+def room_below(similarity: float) -> float:
+    """From where to remember pairs, so that the panel can move a similarity by .05."""
+    return max(similarity - 0.05, -0.999)
+
+
 @dataclass(frozen=True, slots=True)
 class BorderPair:
     """Two samples, and the cosine between them."""

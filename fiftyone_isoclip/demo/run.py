@@ -22,6 +22,7 @@ from fiftyone_isoclip.dataset import (
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, read_origin
 from fiftyone_isoclip.dataset.groups import DEFAULT_KEY
 from fiftyone_isoclip.dataset.places import side_folder
+from fiftyone_isoclip.dataset.thresholds import room_below
 from fiftyone_isoclip.demo.pictures import ORIGINAL, Picture, make_pictures
 from fiftyone_isoclip.demo.summary import DemoSummary, Score, score_duplicates
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
@@ -75,7 +76,7 @@ def run_demo(
         other = made is not None and made.fingerprint != clip.fingerprint
         embedded = embed(dataset, model, overwrite=other)
     with watch("duplicates"):
-        found = find_duplicates(dataset, similarity=similarity)
+        found = find_duplicates(dataset, similarity=similarity, least=room_below(similarity))
     with watch("clusters"):
         clusters = find_clusters(dataset)
     with watch("index"):

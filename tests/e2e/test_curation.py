@@ -118,6 +118,7 @@ def test_embeddings_and_duplicates_from_the_panel(desk: Desk) -> None:
     desk.panel.tab("Duplicates")
     desk.panel.press("Find near-duplicates")
     desk.app.fill("Similarity from which images are duplicates", "0.9")
+    desk.app.expect_in_form("To undo, delete the run")
     desk.panel.execute()
     desk.dataset.reload()
     report = load_duplicates(desk.dataset)
@@ -126,6 +127,24 @@ def test_embeddings_and_duplicates_from_the_panel(desk: Desk) -> None:
     truth = dict(zip(*desk.dataset.values(["id", "truth"]), strict=True))
     found = [{truth[id_] for id_ in (g.keeper, *(c.id for c in g.copies))} for g in report.groups]
     assert sum(len(group) == 1 for group in found) >= GROUPS - 2
+
+
+def test_moving_the_similarity_regroups_without_a_form(desk: Desk) -> None:
+    panel, dataset = desk.panel, desk.dataset
+    panel.tab("Set the similarity")
+    panel.expect_text("Just duplicates")
+    panel.move("Similarity", 0.97)
+    panel.press("Group at 0.970")
+    panel.expect_text("similarity from 0.97")
+    dataset.reload()
+    moved = load_duplicates(dataset)
+    fresh = find_duplicates(dataset, similarity=0.97, key="fresh")
+    assert moved.groups == fresh.groups
+    dataset.delete_run("fresh")
+    panel.move("Similarity", 0.9)
+    panel.press("Group at 0.900")
+    panel.expect_text("similarity from 0.9, ")
+    panel.tab("Review the groups")
 
 
 def test_three_groups_are_reviewed_and_one_is_none(desk: Desk) -> None:
@@ -155,7 +174,7 @@ def test_three_groups_are_reviewed_and_one_is_none(desk: Desk) -> None:
 
 
 def test_tags_are_in_the_database(desk: Desk) -> None:
-    desk.panel.press("Tag all groups")
+    desk.panel.press("Tag all groups ...")
     desk.panel.execute()
     held = stored(desk)
     going = {s["filepath"] for s in held if s.get("duplicates_role") == "duplicate"}

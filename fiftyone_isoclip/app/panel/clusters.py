@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
+from fiftyone_isoclip.app.panel.start import START_ACTIONS, show_start
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt, recall, remember
 from fiftyone_isoclip.dataset.cluster_names import label_fields, name_cluster, name_clusters_by
 from fiftyone_isoclip.dataset.clusterings import (
@@ -44,7 +45,7 @@ class ClustersTab(Tab):
                 "**No clusters yet.** Clusters divide the images into groups of like ones: what "
                 "is in this dataset, what is rare, and what does not belong."
             )
-            page.button("Cluster images", "cluster", primary=True)
+            show_start(ctx, page, "Cluster images", "cluster")
             return
         key = _key(ctx)
         if len(runs) > 1:
@@ -244,4 +245,5 @@ ClustersTab.actions = {
     "name": _name,
     "name_by": _name_by,
     **STALE_ACTIONS,
+    **START_ACTIONS,
 }

@@ -9,6 +9,7 @@ from fiftyone_isoclip.app.leak_forms import params_again
 from fiftyone_isoclip.app.panel.leak_pairs import AT, CELL, draw_cell
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
+from fiftyone_isoclip.app.panel.start import START_ACTIONS, show_start
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt, recall, remember
 from fiftyone_isoclip.dataset.leak_pairs import LeakMatrix
 from fiftyone_isoclip.dataset.leak_report import (
@@ -97,6 +98,7 @@ class LeaksTab(Tab):
     label = "Leaks"
     actions: ClassVar[Mapping[str, Action]] = {
         **STALE_ACTIONS,
+        **START_ACTIONS,
         "find": _find,
         "search_again": _search_again,
         "open_cell": _open_cell,
@@ -117,7 +119,7 @@ class LeaksTab(Tab):
                 "Images that two splits have in common make a model "
                 "look better than it is.  \nAll pairs are compared; nothing is removed."
             )
-            page.button("Find leaks between splits", "find", primary=True)
+            show_start(ctx, page, "Find leaks between splits", "find")
             return
         run = _looked_at(ctx, runs)
         if len(runs) > 1:

@@ -21,6 +21,11 @@ _NOTICES = {
 }
 
 
+def cosine_text(cosine: float) -> str:
+    """A cosine with four digits; what is not 1 does not look like it."""
+    return ">0.9999" if 0.99995 <= cosine < 1 else f"{cosine:.4f}"
+
+
 class Page:
     """A part of the panel, from top to bottom or, if it is a row, from left to right.
 

@@ -75,7 +75,7 @@ class IsoClipPanel(foo.Panel):
         except Exception as error:
             logger.exception("the tab %s failed", _tab(ctx).name)
             page.notice(_unforeseen(error), "error")
-        inset = {"container": {"sx": {"px": 2, "pb": 4}}}
+        inset = {"container": {"sx": {"px": 2, "pb": 4, "width": "100%"}}}
         view = types.GridView(orientation="vertical", gap=2, componentsProps=inset)
         return types.Property(drawn, view=view)
 

@@ -75,7 +75,10 @@ def _draw_fields(page: Page, fields: list[FieldOverview]) -> None:
         page.notice("No embeddings yet: compute them first, all else starts from them.")
         page.button("Compute embeddings", "embed", primary=True)
         return
-    table = ["| Field | Made by | Numbers | With | Without | Failed |", "|---|---|--:|--:|--:|--:|"]
+    table = [
+        "| Field | Made by | Dims | Embedded | Missing | Failed |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
     for field in fields:
         held, band = field.held, field.origin.band
         kind = "plain CLIP" if band is None else f"IsoCLIP, band {band}"

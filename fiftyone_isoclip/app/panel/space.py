@@ -137,7 +137,7 @@ def _show_spectrum(ctx: Context, page: Page, name: str, loaded: LoadedSpace) -> 
     row.button(
         "Build an index with this band",
         "prompt",
-        title="Let the magnifier and the Similarity Search panel search with it",
+        title="For the magnifier and the Similarity Search panel: choose it in their settings",
         operator="build_similarity_index",
         field=name,
         band=str(band),

@@ -54,7 +54,8 @@ def prompt(
     of a key was about.
     """
     target: dict[str, Any] = {"view_target": "DATASET"}
-    stages = ctx.dataset.load_run_view(about)._serialize() if about else None
+    # Beware: of a run on all samples FiftyOne gives the dataset itself.
+    stages = ctx.dataset.load_run_view(about).view()._serialize() if about else None
     if stages:
         target = {"view_target": "CUSTOM_VIEW_TARGET", "custom_view_target": stages}
     ctx.prompt(

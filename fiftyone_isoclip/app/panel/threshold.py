@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fiftyone_isoclip.app.panel.chosen import looked_at
-from fiftyone_isoclip.app.panel.page import Page
+from fiftyone_isoclip.app.panel.page import Page, cosine_text
 from fiftyone_isoclip.app.panel.tab import Action, Context, prompt, recall
 from fiftyone_isoclip.dataset.groups import similarity_of
 from fiftyone_isoclip.dataset.runs import SavedRun
@@ -21,7 +21,11 @@ _ORANGE, _GREY = "#ff6d04", "#8a8a8a"
 
 def show_threshold(ctx: Context, page: Page, run: SavedRun) -> None:
     """Draw the histogram, the slider with what it would give, and the borderline pairs."""
+    if run.parameters.get("exact"):
+        page.say("Identical files have no similarity to set.")
+        return
     if "curve" not in run.details:
+        page.say("This search remembered no pairs below its similarity. Search again to move it.")
         return
     least, now = float(run.details["least"]), similarity_of(run)
     _show_histogram(page, run, now)
@@ -106,8 +110,10 @@ def _show_border(ctx: Context, page: Page, run: SavedRun) -> None:
 def _show_pair(card: Page, pair: BorderPair, paths: Mapping[str, str]) -> None:
     row = card.row(gap=1)
     for id_ in (pair.left, pair.right):
-        row.picture(paths[id_], f"one of a pair of similarity {pair.similarity:.3f}", height=80)
-    card.say(f"{pair.similarity:.4f}")
+        row.picture(
+            paths[id_], f"one of a pair of similarity {cosine_text(pair.similarity)}", height=80
+        )
+    card.say(cosine_text(pair.similarity))
 
 
 def _regroup(ctx: Context) -> None:
@@ -126,7 +132,20 @@ def _asked(run: SavedRun) -> dict[str, Any]:
     """What the run was asked, for another search under its name."""
     asked = {name: run.parameters.get(name) for name in ("field", "band", "prefer", "similarity")}
     known = {name: value for name, value in asked.items() if value is not None}
-    return {**known, "least": run.details["least"], "key": run.key}
+    least = run.details.get("least")
+    return {**known, "key": run.key, **({} if least is None else {"least": least})}
 
 
-THRESHOLD_ACTIONS: Mapping[str, Action] = {"regroup": _regroup, "most_certain": _most_certain}
+def _search_again(ctx: Context) -> None:
+    run = looked_at(ctx)
+    if run.parameters.get("exact"):
+        prompt(ctx, "find_exact_duplicates", about=run.key, key=run.key)
+    else:
+        prompt(ctx, FIND, about=run.key, **_asked(run))
+
+
+THRESHOLD_ACTIONS: Mapping[str, Action] = {
+    "regroup": _regroup,
+    "most_certain": _most_certain,
+    "search_again": _search_again,
+}
