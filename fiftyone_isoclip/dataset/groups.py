@@ -144,7 +144,12 @@ def group_columns(key: str, groups: Iterable[SampleGroup]) -> dict[str, Column]:
         values["similarity"] |= {copy.id: copy.similarity for copy in group.copies}
         values["bytes"] |= {c.id: own_bytes(c.path) for c in group.copies if c.kind != "alias"}
     names = field_names(key)
-    return {names[part]: Column(kinds.get(part, fo.StringField), values[part]) for part in names}
+    return {
+        names[part]: Column(
+            kinds.get(part, fo.StringField), values[part], indexed=part in ("group", "role")
+        )
+        for part in names
+    }
 
 
 def load_duplicates(dataset: fo.Dataset, key: str = DEFAULT_KEY) -> DuplicateReport:

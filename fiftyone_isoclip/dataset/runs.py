@@ -73,11 +73,13 @@ class Column:
     """The values of one field by sample id; samples that are not named have none.
 
     ``of`` is the type of the entries of a list, without which the App cannot filter by them.
+    ``indexed`` lets the database find samples by it without looking at all.
     """
 
     kind: type[fo.Field]
     values: Mapping[str, Any]
     of: type[fo.Field] | None = None
+    indexed: bool = False
 
 
 def list_runs(dataset: fo.Dataset) -> list[SavedRun]:
@@ -147,7 +149,12 @@ def rename_run(dataset: fo.Dataset, key: str, new_key: str) -> None:
         dataset.delete_saved_view(config.view)
     there = {old: new for old, new in names.items() if dataset.has_field(old)}
     if there:
+        indexed = [old for old in there if old in dataset.list_indexes()]
+        for old in indexed:
+            dataset.drop_index(old)  # it would stay behind under the old name
         dataset.rename_sample_fields(there)
+        for old in indexed:
+            dataset.create_index(there[old])
     dataset.rename_run(key, new_key)
     config = dataset.get_run_info(new_key).config
     config.fields, config.view = list(names.values()), new_key
@@ -216,6 +223,8 @@ def save_run(
     for name, column in columns.items():
         declare_field(dataset, name, column.kind, column.of)
         write_values(dataset, name, column.values)
+        if column.indexed:
+            dataset.create_index(name)  # goes away with the field
     check_alive(dataset)
     dataset.save_view(run.key, view(), description=_description(run.method))
     config.complete = True

@@ -88,6 +88,13 @@ def test_without_clusters_the_tab_says_what_to_do_next(dataset: fo.Dataset) -> N
     session = Session(dataset)
     shown = session.show()
     assert "No clusters yet" in shown.text
+    assert session.press(shown.buttons[0]["do"])["prompt"].endswith("/compute_embeddings")
+
+
+def test_with_embeddings_the_next_step_is_to_cluster(session: Session) -> None:
+    delete_run(session.dataset, "clusters")
+    shown = session.show()
+    assert "No clusters yet" in shown.text
     assert session.press(shown.buttons[0]["do"])["prompt"].endswith("/cluster_images")
 
 

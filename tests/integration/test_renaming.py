@@ -27,7 +27,9 @@ def schema(dataset, fill, pictures, checkpoint):
 
 
 def test_a_run_of_duplicates(dataset, schema):
+    indexed = set(dataset.list_indexes())
     found = find_duplicates(dataset, similarity=0.98)
+    assert set(dataset.list_indexes()) - indexed == {"duplicates_group", "duplicates_role"}
     ids = dataset.load_saved_view("duplicates").values("id")
     groups = [view.values("id") for view in found.view.iter_dynamic_groups()]
     old = load_run(dataset, "duplicates")
@@ -40,6 +42,7 @@ def test_a_run_of_duplicates(dataset, schema):
         name.removeprefix("duplicates") for name in old.fields
     ]
     assert dataset.list_saved_views() == ["twins"]
+    assert set(dataset.list_indexes()) - indexed == {"twins_group", "twins_role"}
     view = dataset.load_saved_view("twins")
     assert view.values("id") == ids
     assert [group.values("id") for group in view.iter_dynamic_groups()] == groups
@@ -48,6 +51,7 @@ def test_a_run_of_duplicates(dataset, schema):
     delete_run(dataset, "twins")
     assert set(dataset.get_field_schema()) == schema
     assert dataset.list_saved_views() == dataset.list_runs() == []
+    assert set(dataset.list_indexes()) == indexed
 
 
 def test_a_run_of_clusters(dataset, schema):

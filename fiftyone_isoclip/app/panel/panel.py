@@ -38,9 +38,7 @@ class IsoClipPanel(foo.Panel):
             help_markdown="Review duplicates, leaks between splits and clusters; compare spaces.",
             surfaces="grid",
             category=foo.Categories.CURATE,
-            icon="/assets/icon-light.svg",
-            light_icon="/assets/icon-light.svg",
-            dark_icon="/assets/icon-dark.svg",
+            icon="content_copy",  # the App draws no picture of a plugin here
         )
 
     def act(self, ctx: Context) -> None:
