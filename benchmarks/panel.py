@@ -3,8 +3,8 @@
     python benchmarks/panel.py [--full]
 
 Every tab is drawn on a dataset with embeddings, duplicates, leaks and clusters, in a MongoDB of
-this benchmark's own: 20,000 samples, with --full 100,000. Seconds on the clock and bytes for one event,
-the first after the run was made and the median of the next. The image files do not exist.
+this benchmark's own: 20,000 samples, with --full 100,000. Seconds on the clock and bytes for one
+event, the first after the run was made and the median of the next. The image files do not exist.
 """
 
 from __future__ import annotations
