@@ -20,6 +20,7 @@ from fiftyone_isoclip.app.forms import (
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
 from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
+from fiftyone_isoclip.dataset.brain_runs import is_index
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.locks import check_brain_key
 
@@ -46,10 +47,12 @@ class BuildSimilarityIndex(SteppedOperator):
         field: str = DEFAULT_FIELD,
         band: str | None = None,
         storage: str = "float32",
+        replace: bool = False,
         delegate: bool = False,
     ) -> Any:
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
-        params = {"key": key, "field": field, "band": band, "storage": storage}
+        params: dict[str, Any] = {"key": key, "field": field, "band": band}
+        params |= {"storage": storage, "replace": replace}
         return self.run(samples, params, delegate=delegate)
 
     def resolve_input(self, ctx: Context) -> types.Property:
@@ -64,7 +67,10 @@ class BuildSimilarityIndex(SteppedOperator):
             return form
         asked = ctx.params.get("key") or DEFAULT_KEY
         key = inputs.str("key", label="Name of the index", default=DEFAULT_KEY, required=True)
-        check(key, lambda: check_brain_key(ctx.dataset, asked))
+        if is_index(ctx.dataset, asked):
+            label = "Replace the index of that name"
+            inputs.bool("replace", label=label, default=bool(ctx.params.get("replace")))
+        check(key, lambda: _check_key(ctx, asked))
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
         storages = types.RadioView()
         for storage, told in STORAGES.items():
@@ -77,7 +83,7 @@ class BuildSimilarityIndex(SteppedOperator):
             f"The index will hold the {held} images of the dataset that have a vector in {field}"
             + (f", after those of the {lacking} without one are embedded" if lacking else "")
             + ". Use it with the magnifier above the grid or the panel Similarity Search. Writes "
-            f'a brain run; to undo, in Python: dataset.delete_brain_run("{asked}").',
+            "a brain run; to undo, delete the index (panel IsoCLIP, tab Runs).",
         )
         return form
 
@@ -87,7 +93,7 @@ class BuildSimilarityIndex(SteppedOperator):
 
         key, field, storage = (ctx.params[name] for name in ("key", "field", "storage"))
         samples = target_samples(ctx)
-        check_brain_key(ctx.dataset, key)
+        _check_key(ctx, key)
         name = need_origin(ctx.dataset, field).checkpoint
         yield Step(f"Loading {name}")
         model = load_model(name, band=parse_band(ctx.params.get("band")))
@@ -95,6 +101,8 @@ class BuildSimilarityIndex(SteppedOperator):
             "Embedding", lambda tell: embed(samples, model, field, progress=by_bar(tell))
         )
         yield Step(f"Building the similarity index {key}")
+        if ctx.dataset.has_brain_run(key):
+            ctx.dataset.delete_brain_run(key)  # `_check_key` saw that it may be replaced
         index = build_similarity(samples, model, brain_key=key, field=field, storage=storage)
         return {
             "key": key,
@@ -125,6 +133,12 @@ class BuildSimilarityIndex(SteppedOperator):
         outputs.str("search", label="Search by image")
         outputs.str("storage", label="Storage")
         return outputs
+
+
+def _check_key(ctx: Context, key: str) -> None:
+    """Refuse a name that is taken, unless an index of ours has it that is to be replaced."""
+    if not (ctx.params.get("replace") and is_index(ctx.dataset, key)):
+        check_brain_key(ctx.dataset, key)
 
 
 def _held(samples: Any, field: str) -> int:

@@ -41,3 +41,8 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
     for key in dataset.list_brain_runs(type="visualization"):
         found.append(BrainRun(key, "map", dataset.get_brain_info(key).timestamp))
     return sorted(found, key=lambda run: run.time or datetime.min, reverse=True)
+
+
+def is_index(dataset: fo.Dataset, key: str) -> bool:
+    """Whether a brain run is a similarity index of this package."""
+    return any(run.key == key and run.kind == "index" for run in list_brain_runs(dataset))

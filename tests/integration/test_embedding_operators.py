@@ -16,6 +16,7 @@ from fiftyone_isoclip import (
     build_similarity,
     embed,
     find_clusters,
+    find_similar,
     load_clip,
     map_embeddings,
     upgrade,
@@ -112,6 +113,22 @@ def test_an_index_is_the_verbs_and_embeds_what_is_new(
     assert order[0] == order[1] and order[2] == order[3]
     assert set(order[0][:5]) == set(families[:5])
     assert result["band"] == made.config.band == direct.config.band
+
+
+def test_an_index_is_replaced_with_another_band_if_it_is_asked_for(
+    dataset: fo.Dataset, families: list[str], checkpoint: str
+) -> None:
+    build = foo.get_operator(INDEX)
+    build(dataset, band="1/0")
+    with pytest.raises(ExecutionError, match="already"):
+        build(dataset, band="2/3")
+    assert build(dataset, band="2/3", replace=True).result["band"] == "2/3"
+    (key,) = dataset.list_brain_runs()
+    found = dataset.sort_by_similarity(families[0], brain_key=key).values("id")
+    assert found[1:] == find_similar(dataset, families[0], 11, band="2/3").ids
+    map_embeddings(dataset, brain_key="a_map")
+    with pytest.raises(ExecutionError, match="already"):
+        build(dataset, key="a_map", replace=True)
 
 
 def test_a_map_is_the_verbs_and_its_panel_is_opened(

@@ -11,6 +11,7 @@ from fiftyone_isoclip.app.panel.loaded import LoadedSpace, find_space, is_outdat
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS, stale_notice
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt, recall, remember
+from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
 from fiftyone_isoclip.dataset.comparison_reports import (
     METHOD,
     comparison_view,
@@ -24,6 +25,7 @@ from fiftyone_isoclip.projector import Band
 
 SHOWN_NEIGHBORS = 6
 SHOWN_QUERIES = 6
+SHOWN_INDEXES = 3
 _IN_A_ROW = 3
 
 _ORANGE = "rgb(255, 109, 4)"
@@ -48,7 +50,9 @@ def _show_in_grid(ctx: Context) -> None:
 
 
 def _prompt(ctx: Context) -> None:
-    asked = {name: ctx.params[name] for name in ("field", "band", "key") if name in ctx.params}
+    asked = {
+        name: ctx.params[name] for name in ("field", "band", "key", "replace") if name in ctx.params
+    }
     prompt(ctx, ctx.params["operator"], **asked)
 
 
@@ -143,7 +147,26 @@ def _show_spectrum(ctx: Context, page: Page, name: str, loaded: LoadedSpace) -> 
         band=str(band),
         key=f"{DEFAULT_KEY}_{top}_{bottom}",
     )
+    _show_indexes(ctx, page, name, band)
     return band
+
+
+def _show_indexes(ctx: Context, page: Page, name: str, band: Band) -> None:
+    """Draw a button for each index of the field that has another band."""
+    indexes = [run for run in list_brain_runs(ctx.dataset) if run.field == name]
+    others = [run for run in indexes if run.band != str(band)][:SHOWN_INDEXES]
+    row = page.row() if others else page
+    for run in others:
+        row.button(
+            f"Rebuild {run.key} with this band",
+            "prompt",
+            title=f"It has the band {run.band}",
+            operator="build_similarity_index",
+            field=name,
+            band=str(band),
+            key=run.key,
+            replace=True,
+        )
 
 
 def _line(loaded: LoadedSpace) -> dict[str, Any]:
