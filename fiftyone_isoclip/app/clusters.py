@@ -9,19 +9,17 @@ import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import (
     Context,
-    check,
     choose_band,
     choose_field,
-    explain,
     has_images,
     parse_band,
     target_samples,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
+from fiftyone_isoclip.app.run_forms import name_result
 from fiftyone_isoclip.app.steps import Step, Steps
 from fiftyone_isoclip.dataset.clusterings import DEFAULT_KEY, METHOD, clusters_view, field_names
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
-from fiftyone_isoclip.dataset.runs import check_free
 
 METHODS = {
     "kmeans": "k-means: every image belongs to a cluster",
@@ -73,7 +71,7 @@ class ClusterImages(SteppedOperator):
                 min=1,
             )
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
-        _name_result(inputs, ctx)
+        name_result(inputs, ctx, DEFAULT_KEY, METHOD, field_names)
         return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
@@ -127,17 +125,3 @@ class ClusterImages(SteppedOperator):
         outputs.float("silhouette", label="Silhouette (-1 to 1; higher is further apart)")
         outputs.str("key", label="Field, saved view and run")
         return outputs
-
-
-def _name_result(inputs: types.Object, ctx: Context) -> None:
-    asked = ctx.params.get("key") or DEFAULT_KEY
-    key = inputs.str("key", label="Name of the result", default=DEFAULT_KEY, required=True)
-    check(key, lambda: check_free(ctx.dataset, asked, METHOD, field_names(asked)))
-    replaced = " It replaces the earlier result of that name." if ctx.dataset.has_run(asked) else ""
-    explain(
-        inputs,
-        "writes",
-        f"Writes the fields {asked}, {asked}_medoid and {asked}_similarity, the saved view {asked} "
-        f"and a run.{replaced} No sample or file is deleted. "
-        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
-    )

@@ -11,10 +11,8 @@ import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import (
     Context,
-    check,
     choose_band,
     choose_field,
-    explain,
     has_images,
     parse_band,
     plain_fields,
@@ -22,6 +20,7 @@ from fiftyone_isoclip.app.forms import (
     target_samples,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
+from fiftyone_isoclip.app.run_forms import name_result
 from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.comparison_reports import (
     DEFAULT_KEY,
@@ -31,7 +30,6 @@ from fiftyone_isoclip.dataset.comparison_reports import (
     overlap_field,
 )
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
-from fiftyone_isoclip.dataset.runs import check_free
 
 
 class CompareWithClip(SteppedOperator):
@@ -78,7 +76,7 @@ class CompareWithClip(SteppedOperator):
             required=True,
         )
         _choose_labels(inputs, ctx.dataset)
-        _name_result(inputs, ctx)
+        name_result(inputs, ctx, DEFAULT_KEY, METHOD, lambda key: (overlap_field(key),))
         return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
@@ -144,17 +142,4 @@ def _choose_labels(inputs: types.Object, dataset: fo.Dataset) -> None:
         label="Labels (optional)",
         description="Which space has more neighbours with the image's own label is then told too",
         view=view,
-    )
-
-
-def _name_result(inputs: types.Object, ctx: Context) -> None:
-    asked = ctx.params.get("key") or DEFAULT_KEY
-    key = inputs.str("key", label="Name of the result", default=DEFAULT_KEY, required=True)
-    check(key, lambda: check_free(ctx.dataset, asked, METHOD, (overlap_field(asked),)))
-    replaced = " It replaces the earlier result of that name." if ctx.dataset.has_run(asked) else ""
-    explain(
-        inputs,
-        "writes",
-        f"Writes the field {overlap_field(asked)}, the saved view {asked} and a run.{replaced} "
-        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
     )

@@ -8,10 +8,10 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
-from fiftyone_isoclip.app.forms import Context, check, explain
+from fiftyone_isoclip.app.forms import Context
+from fiftyone_isoclip.app.run_forms import name_result
 from fiftyone_isoclip.dataset import DEFAULT_KEEPER_RULE, KEEPER_RULES
 from fiftyone_isoclip.dataset.groups import METHOD, DuplicateReport, field_names, groups_view
-from fiftyone_isoclip.dataset.runs import check_free
 
 RULES = {
     "largest": "the largest",
@@ -79,17 +79,6 @@ def choose_rule(inputs: types.Object, dataset: fo.Dataset) -> None:
     inputs.str("prefer", label=label, default=DEFAULT_KEEPER_RULE, required=True, view=rules)
 
 
-def name_result(inputs: types.Object, ctx: Context, default: str) -> None:
+def name_groups(inputs: types.Object, ctx: Context, default: str) -> None:
     """The key of the result, and what will be written under it."""
-    asked = ctx.params.get("key") or default
-    key = inputs.str("key", label="Name of the result", default=default, required=True)
-    check(key, lambda: check_free(ctx.dataset, asked, METHOD, tuple(field_names(asked).values())))
-    replaced = " It replaces the earlier result of that name." if ctx.dataset.has_run(asked) else ""
-    explain(
-        inputs,
-        "writes",
-        f"Writes the fields {asked}_group, _rank, _role, _kind, _similarity, _least_similarity, "
-        f"_bytes and _reason, the saved view {asked} and a run.{replaced} No sample or file is "
-        "deleted. "
-        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
-    )
+    name_result(inputs, ctx, default, METHOD, lambda key: field_names(key).values())

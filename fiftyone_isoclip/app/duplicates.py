@@ -11,7 +11,7 @@ from fiftyone_isoclip.app.duplicate_groups import (
     choose_rule,
     describe_groups,
     duplicates_result,
-    name_result,
+    name_groups,
     reveal_groups,
 )
 from fiftyone_isoclip.app.forms import (
@@ -84,7 +84,7 @@ class FindNearDuplicates(SteppedOperator):
         check(going, lambda: check_at_most(ctx.params.get("at_most") or None))
         choose_rule(inputs, ctx.dataset)
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
-        name_result(inputs, ctx, DEFAULT_KEY)
+        name_groups(inputs, ctx, DEFAULT_KEY)
         return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:

@@ -11,7 +11,7 @@ from fiftyone_isoclip.app.duplicate_groups import (
     choose_rule,
     describe_groups,
     duplicates_result,
-    name_result,
+    name_groups,
     reveal_groups,
 )
 from fiftyone_isoclip.app.forms import Context, has_images, target_samples
@@ -44,7 +44,7 @@ class FindExactDuplicates(SteppedOperator):
         inputs = types.Object()
         if has_images(inputs, target_samples(ctx)):
             choose_rule(inputs, ctx.dataset)
-            name_result(inputs, ctx, EXACT_KEY)
+            name_groups(inputs, ctx, EXACT_KEY)
         return types.Property(inputs, view=types.View(label=self.label))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:

@@ -7,9 +7,8 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from fiftyone_isoclip.app.forms import Context, check, explain
-from fiftyone_isoclip.dataset.leak_report import DEFAULT_KEY, METHOD, field_names
-from fiftyone_isoclip.dataset.runs import SavedRun, check_free
+from fiftyone_isoclip.app.forms import Context
+from fiftyone_isoclip.dataset.runs import SavedRun
 from fiftyone_isoclip.dataset.splits import (
     MOST_SPLITS,
     SPLIT_FIELD,
@@ -135,21 +134,6 @@ def choose_drop(inputs: types.Object, ctx: Context, splits: list[str]) -> None:
     if ctx.params.get("drop") not in (None, "", *splits):
         drop.invalid = True
         drop.error_message = f"{ctx.params['drop']} is none of {', '.join(splits)}"
-
-
-def name_result(inputs: types.Object, ctx: Context) -> None:
-    """The key, what will be written under it, and how it is undone."""
-    asked = ctx.params.get("key") or DEFAULT_KEY
-    key = inputs.str("key", label="Name of the result", default=DEFAULT_KEY, required=True)
-    check(key, lambda: check_free(ctx.dataset, asked, METHOD, tuple(field_names(asked).values())))
-    replaced = " It replaces the earlier result of that name." if ctx.dataset.has_run(asked) else ""
-    explain(
-        inputs,
-        "writes",
-        f"Writes the fields {asked}_{', _'.join(field_names(asked))}, the saved view "
-        f"{asked} and a run.{replaced} No sample or file is removed. "
-        f"To undo, delete the run (panel IsoCLIP, tab Runs).",
-    )
 
 
 def splits_params(splits: Sequence[str] | str | None) -> dict[str, Any]:

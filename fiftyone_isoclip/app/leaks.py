@@ -20,14 +20,14 @@ from fiftyone_isoclip.app.leak_forms import (
     choose_drop,
     choose_other,
     choose_splits,
-    name_result,
     splits_params,
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
+from fiftyone_isoclip.app.run_forms import name_result
 from fiftyone_isoclip.app.steps import Steps, follow
 from fiftyone_isoclip.dataset import DEFAULT_SIMILARITY
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
-from fiftyone_isoclip.dataset.leak_report import DEFAULT_KEY, leaks_view
+from fiftyone_isoclip.dataset.leak_report import DEFAULT_KEY, METHOD, field_names, leaks_view
 
 
 class FindLeaks(SteppedOperator):
@@ -78,7 +78,7 @@ class FindLeaks(SteppedOperator):
             required=True,
         )
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
-        name_result(inputs, ctx)
+        name_result(inputs, ctx, DEFAULT_KEY, METHOD, lambda key: field_names(key).values())
         return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:

@@ -15,6 +15,9 @@ from fiftyone_isoclip.errors import IsoClipError
 
 logger = logging.getLogger(__name__)
 
+PANEL = "isoclip"
+"""The name of the panel."""
+
 QUIET = "quiet"
 """A parameter with which the panel asks for the work and not for the form of its result."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import Context, explain, refuse
-from fiftyone_isoclip.app.operator import SteppedOperator
+from fiftyone_isoclip.app.operator import PANEL, SteppedOperator
 from fiftyone_isoclip.app.steps import Step, Steps
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.groups import DEFAULT_KEY, METHOD, groups_view
@@ -21,7 +21,6 @@ ACTIONS = {
     "remove": "Remove the duplicates from the dataset",
 }
 CONFLICTS = {"keeper": "the keeper's stays", "duplicate": "the duplicate's replaces it"}
-PANEL_NAME = "isoclip"
 
 
 class ReviewDuplicates(SteppedOperator):
@@ -50,7 +49,7 @@ class ReviewDuplicates(SteppedOperator):
     def reveal(self, ctx: Context, result: dict[str, Any]) -> Iterator[Any]:
         """Open the panel beside the grid, and show the groups in the grid."""
         yield ctx.ops.set_view(groups_view(ctx.dataset, result["key"]))
-        yield ctx.ops.open_panel(PANEL_NAME, layout="horizontal", is_active=True)
+        yield ctx.ops.open_panel(PANEL, layout="horizontal", is_active=True)
 
     def describe(self, result: dict[str, Any]) -> types.Object:
         """The run that is reviewed."""

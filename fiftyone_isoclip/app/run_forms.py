@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import fiftyone as fo
 import fiftyone.operators.types as types
 
-from fiftyone_isoclip.app.forms import Context
+from fiftyone_isoclip.app.forms import Context, check, explain
 from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
-from fiftyone_isoclip.dataset.runs import SavedRun, list_runs
+from fiftyone_isoclip.dataset.runs import SavedRun, check_free, list_runs
 
 NO_RUNS = (
     "This dataset has no run of IsoCLIP yet; find duplicates, leaks or clusters first, "
@@ -69,6 +69,29 @@ def choose_run(inputs: types.Object, ctx: Context, choices: Mapping[str, str]) -
         return asked
     prop.invalid, prop.error_message = True, f"There is no run {asked!r}"
     return None
+
+
+def name_result(
+    inputs: types.Object,
+    ctx: Context,
+    default: str,
+    method: str,
+    fields_of: Callable[[str], Iterable[str]],
+) -> None:
+    """The key of a run to be, the fields of this key that it will write, and how it is undone."""
+    asked = ctx.params.get("key") or default
+    key = inputs.str("key", label="Name of the result", default=default, required=True)
+    fields = tuple(fields_of(asked))
+    check(key, lambda: check_free(ctx.dataset, asked, method, fields))
+    listed = ", ".join([*fields[:1], *(name.removeprefix(asked) for name in fields[1:])])
+    replaced = " It replaces the earlier result of that name." if ctx.dataset.has_run(asked) else ""
+    explain(
+        inputs,
+        "writes",
+        f"Writes the field{'s' * (len(fields) > 1)} {listed}, the saved view {asked} and a run."
+        f"{replaced} No sample or file is deleted. To undo, delete the run (panel IsoCLIP, tab "
+        "Runs).",
+    )
 
 
 def count_fields(run: SavedRun) -> str:

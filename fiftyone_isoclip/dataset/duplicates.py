@@ -190,10 +190,11 @@ class _Search:
         """Find the groups among vectors (n, k), and what other similarities would give."""
         index = CosineIndex(vectors[grouping.contents.first_rows], copy=False)
         standing = grouping.standing
-        digest = digest_of(standing, index.vectors)
-        found = self._kept(digest)
-        if found is None:
-            found = self._compare(index)
+        kept = self._kept()
+        # Reading every vector for a digest pays only where pairs are or will be kept.
+        needed = kept is not None or self.least is not None
+        digest = digest_of(standing, index.vectors) if needed else ""
+        found = kept.pairs if kept is not None and kept.digest == digest else self._compare(index)
         self.reached = found.recall
         pairs = grouping.without_verdicts(found)
         grouping.rank_rows(pairs)
@@ -210,22 +211,22 @@ class _Search:
             "curve": draw_curve(grouping, pairs),
             "histogram": draw_histogram(index, grouping.sizes),
         }
-        kept = KeptPairs(np.array(standing), found, digest)
-        return groups, details | {"pairs": keep_pairs(self.dataset, kept)}
+        pairs_now = KeptPairs(np.array(standing), found, digest)
+        return groups, details | {"pairs": keep_pairs(self.dataset, pairs_now)}
 
-    def _kept(self, digest: str) -> Pairs | None:
-        """What an earlier search under this key compared already."""
+    def _kept(self) -> KeptPairs | None:
+        """The pairs that an earlier search under this key found, if they reach far enough."""
         runs = {run.key: run for run in list_runs(self.dataset)}
         if self.recall is not None or self.key not in runs:
             return None
         kept = load_pairs(self.dataset, runs[self.key].details.get("pairs"))
-        if kept is None or kept.digest != digest or kept.pairs.recall != 1.0:
+        if kept is None or kept.pairs.recall != 1.0:
             return None
         wanted = self.similarity
         # A least that gave too many pairs before would give too many again.
         if self.least not in (None, runs[self.key].parameters.get("least")):
             wanted = min(self.least, wanted)
-        return kept.pairs if np.float32(kept.pairs.least) <= np.float32(wanted) else None
+        return kept if np.float32(kept.pairs.least) <= np.float32(wanted) else None
 
     def _compare(self, index: CosineIndex) -> Pairs:
         floors = [self.similarity]

@@ -6,7 +6,7 @@ that travels: the App sends a panel's state with each request, so nothing else i
 
 from __future__ import annotations
 
+from fiftyone_isoclip.app.operator import PANEL
 from fiftyone_isoclip.app.panel.panel import IsoClipPanel
-from fiftyone_isoclip.app.panel.tab import PANEL
 
 __all__ = ["PANEL", "IsoClipPanel"]

@@ -8,13 +8,14 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from fiftyone_isoclip.app.operator import PANEL
 from fiftyone_isoclip.app.panel.clusters import ClustersTab
 from fiftyone_isoclip.app.panel.duplicates import DuplicatesTab
 from fiftyone_isoclip.app.panel.leaks import LeaksTab
 from fiftyone_isoclip.app.panel.page import PLOT, Page
 from fiftyone_isoclip.app.panel.runs import RunsTab
 from fiftyone_isoclip.app.panel.space import SpaceTab
-from fiftyone_isoclip.app.panel.tab import PANEL, Context, Tab, recall
+from fiftyone_isoclip.app.panel.tab import Context, Tab, recall
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.errors import IsoClipError
 

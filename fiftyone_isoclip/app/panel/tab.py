@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from fiftyone_isoclip.app.operator import QUIET
+from fiftyone_isoclip.app.operator import PANEL, QUIET
 from fiftyone_isoclip.app.panel.page import Page
 
 PLUGIN = "@isoclip/isoclip"
-PANEL = "isoclip"
 
 Context = Any
 """A fiftyone.operators.ExecutionContext; FiftyOne ships no types."""
