@@ -17,7 +17,7 @@ PYTHON ?= $(shell for each in python3 python3.12 python3.11 python3.10 python; d
 # than most of what is run here.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench screenshots clean install mongod chromium
+.PHONY: demo test faults lint bench screenshots clean install mongod chromium
 
 demo: mongod
 	$(BIN)/isoclip demo $(ARGS)
@@ -25,6 +25,11 @@ demo: mongod
 test: mongod
 	-@$(BIN)/python scripts/ensure_chromium.py
 	$(BIN)/pytest $(ARGS)
+
+# All of the fault tests, those that take minutes or gigabytes as well; FAULTS_SEED=... repeats a run.
+faults: mongod
+	-@$(BIN)/python scripts/ensure_chromium.py
+	$(BIN)/pytest tests/faults -m "long or not long" $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -20,12 +20,13 @@ import pytest
 
 from fiftyone_isoclip.installation import bundled_mongod, mongod_version
 from tests.mongod import Mongod, free_port
+from tests.seeds import SEED
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
-TIERS = ("unit", "property", "reference", "integration", "e2e")
+TIERS = ("unit", "property", "reference", "integration", "faults", "e2e")
 SERVED = ("integration", "e2e")
 
 
@@ -60,6 +61,11 @@ def _isolate() -> None:
 
 
 _isolate()
+
+
+def pytest_report_header() -> str:
+    """Tell how the draws of the fault tests are repeated."""
+    return f"faults: FAULTS_SEED={SEED}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
