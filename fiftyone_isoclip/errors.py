@@ -29,3 +29,7 @@ class StoreError(IsoClipError):
 
 class DatasetError(IsoClipError):
     """A FiftyOne dataset, field or run that does not hold what was asked for."""
+
+
+class RemovalError(IsoClipError):
+    """A plan of removal, or the quarantine it filled, that cannot be read, trusted or written."""

@@ -1,11 +1,21 @@
-"""open_clip's models: where their final maps are, pixels, and batches on the device."""
+"""open_clip's models: where their final maps are, pixels, and batches on the device.
 
-from fiftyone_isoclip.encoder.batches import Batch, embed_images
-from fiftyone_isoclip.encoder.checkpoints import Checkpoint, find_checkpoint, list_checkpoints
-from fiftyone_isoclip.encoder.clip import Clip, load_clip
-from fiftyone_isoclip.encoder.heads import HeadLocation
-from fiftyone_isoclip.encoder.images import Box, read_image
-from fiftyone_isoclip.encoder.pixels import DECODINGS, DEFAULT_DECODING, PixelReader
+Public names are loaded on first use: reading pictures needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.encoder.batches import Batch, embed_images
+    from fiftyone_isoclip.encoder.checkpoints import Checkpoint, find_checkpoint, list_checkpoints
+    from fiftyone_isoclip.encoder.clip import Clip, load_clip
+    from fiftyone_isoclip.encoder.heads import HeadLocation
+    from fiftyone_isoclip.encoder.images import Box, read_image
+    from fiftyone_isoclip.encoder.pixels import DECODINGS, DEFAULT_DECODING, PixelReader
 
 __all__ = [
     "DECODINGS",
@@ -22,3 +32,14 @@ __all__ = [
     "load_clip",
     "read_image",
 ]
+
+_HOMES = {
+    "batches": ["Batch", "embed_images"],
+    "checkpoints": ["Checkpoint", "find_checkpoint", "list_checkpoints"],
+    "clip": ["Clip", "load_clip"],
+    "heads": ["HeadLocation"],
+    "images": ["Box", "read_image"],
+    "pixels": ["DECODINGS", "DEFAULT_DECODING", "PixelReader"],
+}
+
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

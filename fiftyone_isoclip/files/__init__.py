@@ -12,18 +12,14 @@ import lazy_loader
 if TYPE_CHECKING:
     from fiftyone_isoclip.files.clusters import FileCluster, FileClusters, cluster_files
     from fiftyone_isoclip.files.copies import content_hash, find_exact_copies
-    from fiftyone_isoclip.files.duplicates import (
-        FileDuplicates,
-        FileGroup,
-        FileMember,
-        find_file_duplicates,
-    )
+    from fiftyone_isoclip.files.duplicates import FileDuplicates, find_file_duplicates
     from fiftyone_isoclip.files.embeddings import (
         FileEmbeddings,
         embed_files,
         read_embeddings,
         write_embeddings,
     )
+    from fiftyone_isoclip.files.groups import FileGroup, FileMember
     from fiftyone_isoclip.files.keepers import (
         DEFAULT_KEEPER_RULE,
         FILE_KEEPER_RULES,
@@ -32,6 +28,15 @@ if TYPE_CHECKING:
         rank_keepers,
     )
     from fiftyone_isoclip.files.listing import Listing, list_files, list_images, read_paths
+    from fiftyone_isoclip.files.removal import (
+        RemovalPlan,
+        apply_plan,
+        plan_removal,
+        purge_plan,
+        read_plan,
+        undo_plan,
+        write_plan,
+    )
     from fiftyone_isoclip.files.search import (
         FileMatch,
         FileResults,
@@ -53,6 +58,8 @@ __all__ = [
     "FileResults",
     "KeeperRanking",
     "Listing",
+    "RemovalPlan",
+    "apply_plan",
     "cluster_files",
     "content_hash",
     "embed_files",
@@ -60,19 +67,25 @@ __all__ = [
     "find_file_duplicates",
     "list_files",
     "list_images",
+    "plan_removal",
+    "purge_plan",
     "rank_keepers",
     "read_embeddings",
     "read_paths",
+    "read_plan",
     "search_files",
     "search_files_by_text",
+    "undo_plan",
     "write_embeddings",
+    "write_plan",
 ]
 
 _HOMES = {
     "clusters": ["FileCluster", "FileClusters", "cluster_files"],
     "copies": ["content_hash", "find_exact_copies"],
-    "duplicates": ["FileDuplicates", "FileGroup", "FileMember", "find_file_duplicates"],
+    "duplicates": ["FileDuplicates", "find_file_duplicates"],
     "embeddings": ["FileEmbeddings", "embed_files", "read_embeddings", "write_embeddings"],
+    "groups": ["FileGroup", "FileMember"],
     "keepers": [
         "DEFAULT_KEEPER_RULE",
         "FILE_KEEPER_RULES",
@@ -81,6 +94,15 @@ _HOMES = {
         "rank_keepers",
     ],
     "listing": ["Listing", "list_files", "list_images", "read_paths"],
+    "removal": [
+        "RemovalPlan",
+        "apply_plan",
+        "plan_removal",
+        "purge_plan",
+        "read_plan",
+        "undo_plan",
+        "write_plan",
+    ],
     "search": ["FileMatch", "FileResults", "search_files", "search_files_by_text"],
 }
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from fiftyone_isoclip.files.listing import file_size
 
@@ -39,10 +40,19 @@ def content_hash(path: str | Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=32)
     with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
+        return hash_bytes(file)
+
+
+def hash_bytes(file: BinaryIO) -> str:
+    """The BLAKE2b hash (32 bytes, as hex) of what is left to read of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=32)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.files.copies import Contents
 from fiftyone_isoclip.files.embeddings import Files, Progress, embed_files
+from fiftyone_isoclip.files.groups import FileGroup, FileMember
 from fiftyone_isoclip.files.keepers import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULES, rank_keepers
 from fiftyone_isoclip.files.reports import list_failures
 from fiftyone_isoclip.index import (
@@ -22,25 +23,6 @@ from fiftyone_isoclip.index import (
 )
 from fiftyone_isoclip.index.pair_search import Progress as PairProgress
 from fiftyone_isoclip.projector import Band
-
-
-@dataclass(frozen=True, slots=True)
-class FileMember:
-    """A file that its group's keeper can stand for; "exact" has the keeper's very bytes."""
-
-    path: str
-    similarity: float
-    kind: Literal["exact", "near"]
-
-
-@dataclass(frozen=True, slots=True)
-class FileGroup:
-    """One file to keep, why, and its duplicates; exact ones first, then by similarity to it."""
-
-    keeper: str
-    reason: str
-    least_similarity: float
-    members: tuple[FileMember, ...]
 
 
 @dataclass(frozen=True, slots=True)
