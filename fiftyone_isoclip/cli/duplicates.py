@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Annotated
 
 import typer
 
 from fiftyone_isoclip import files
-from fiftyone_isoclip.cli.options import BandChoice, Device, ImagesPath, JsonFile, ModelName
-from fiftyone_isoclip.cli.screen import progress_bar, report, say, show_table
-from fiftyone_isoclip.cli.sources import embed_source, require_images
+from fiftyone_isoclip.cli.options import (
+    BandChoice,
+    Device,
+    ImagesPath,
+    JsonFile,
+    ModelName,
+    check_output,
+)
+from fiftyone_isoclip.cli.screen import (
+    STDOUT,
+    note,
+    note_left,
+    progress_bar,
+    report,
+    say,
+    show_table,
+)
+from fiftyone_isoclip.cli.sources import DATASET_PREFIX, embed_source, require_images
+from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULES
+from fiftyone_isoclip.files.keepers import readable_bytes
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 
 
@@ -49,6 +67,21 @@ Recall = Annotated[
 ]
 
 
+PlanFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        metavar="FILE",
+        callback=check_output,
+        help="Write a plan for `isoclip apply` that takes the byte-identical copies away.",
+        show_default=False,
+    ),
+]
+Near = Annotated[
+    bool, typer.Option("--near", help="With --plan: take near duplicates away as well.")
+]
+
+
 def run_duplicates(
     path: ImagesPath,
     model: ModelName = None,
@@ -57,14 +90,21 @@ def run_duplicates(
     keep: Keep = DEFAULT_KEEPER_RULE,
     recall: Recall = None,
     json: JsonFile = None,
+    plan: PlanFile = None,
+    near: Near = False,
     device: Device = "auto",
 ) -> None:
     """Find images that show the same picture; nothing is deleted.
 
     Each group has a keeper, the reason why it is the one to keep, and its members: "exact" ones
     are byte for byte the keeper, "near" ones are as similar to it as asked. Links to one and the
-    same file are no duplicates.
+    same file are no duplicates. A plan (--plan) can be carried out by `isoclip apply`, which moves
+    files so that `isoclip undo` brings them back.
     """
+    if plan is not None:
+        _check_plan(path, plan)
+    elif near:
+        raise typer.BadParameter("--near says what a plan takes away; give --plan FILE too")
     started = perf_counter()
     clip, embedded = embed_source(path, model, device, band)
     with progress_bar("comparing", len(embedded.rows)) as advance:
@@ -100,6 +140,34 @@ def run_duplicates(
     seconds = round(perf_counter() - started, 3)
     report(found.to_json() | {"seconds": seconds}, json, show)
     require_images(path, embedded)
+    if plan is not None:
+        _write_plan(plan, path, found, near)
+
+
+def _check_plan(path: str, plan: Path) -> None:
+    if plan == STDOUT:
+        raise typer.BadParameter("a plan is written to a file; name one")
+    if path.startswith(DATASET_PREFIX):
+        raise IsoClipError(
+            f"a plan for {path} has to know its samples; make it of a run of the dataset, by the "
+            "operator IsoCLIP: Plan the removal of files, or by plan_file_removal in Python"
+        )
+
+
+def _write_plan(plan: Path, path: str, found: files.FileDuplicates, near: bool) -> None:
+    from fiftyone_isoclip.files.removal import media_roots
+
+    named = [name for group in found.groups for name in (group.keeper, *_paths(group))]
+    roots = [path] if Path(path).is_dir() else media_roots(named)
+    planned = files.plan_removal(found.groups, roots, near=near)
+    files.write_plan(plan, planned)
+    note_left(planned.skipped)
+    size = readable_bytes(planned.n_bytes)
+    note(f"wrote {plan}: `isoclip apply {plan}` takes {len(planned.removals)} files away ({size})")
+
+
+def _paths(group: files.FileGroup) -> list[str]:
+    return [member.path for member in group.members]
 
 
 def _steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:

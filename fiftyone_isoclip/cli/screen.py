@@ -42,6 +42,14 @@ def note_failures(failed: Mapping[str, str], n: int) -> None:
     note(f"{len(failed)} of {n} could not be read{more}")
 
 
+def note_left(left: Mapping[str, str]) -> None:
+    """Name the first files that stay where they are, and say how many do."""
+    for path, reason in list(left.items())[:_SHOWN_NOTES]:
+        note(f"left {path}: {reason}")
+    if len(left) > _SHOWN_NOTES:
+        note(f"{len(left)} files are left where they are")
+
+
 def printable(text: str) -> str:
     r"""Escape what a terminal would not show as it is: newlines, controls, bytes beyond UTF-8."""
     return "".join(

@@ -8,7 +8,7 @@ from fiftyone_isoclip.files.removal.plan import (
     read_plan,
     write_plan,
 )
-from fiftyone_isoclip.files.removal.planning import plan_removal
+from fiftyone_isoclip.files.removal.planning import media_roots, plan_removal
 from fiftyone_isoclip.files.removal.purging import PurgeReport, purge_plan
 from fiftyone_isoclip.files.removal.states import FileState
 from fiftyone_isoclip.files.removal.undoing import UndoReport, undo_plan
@@ -22,6 +22,7 @@ __all__ = [
     "RemovalPlan",
     "UndoReport",
     "apply_plan",
+    "media_roots",
     "plan_removal",
     "purge_plan",
     "read_plan",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,15 @@ def plan_removal(
     plan = RemovalPlan(made.id, created, real_roots, tuple(planned), made.skipped, dataset)
     check_sound(plan)
     return plan
+
+
+def media_roots(paths: Collection[str]) -> list[str]:
+    """The folders that hold files: the deepest one in common, for each folder at the very top."""
+    by_top: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        folder = os.path.realpath(Path(path).parent)
+        by_top["".join(Path(folder).parts[:2])].append(folder)
+    return sorted(os.path.commonpath(folders) for folders in by_top.values())
 
 
 class _Planner:
