@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from fiftyone_isoclip.encoder import PixelReader
+from fiftyone_isoclip.encoder.images import to_rgb
 from fiftyone_isoclip.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -26,20 +27,27 @@ class PixelTransform:
     """Any image that FiftyOne hands a model -> pixels (3, h, w); picklable, for loader workers.
 
     Takes PIL images, uint8 arrays (h, w, 3) or (h, w), and tensors (3, h, w) of uint8 or of
-    floats in [0, 1].
+    floats in [0, 1]. The limits and conversions of a file hold here as well.
     """
 
     reader: PixelReader
 
     def __call__(self, image: Any) -> torch.Tensor:
-        """One image -> (3, h, w), as the reader gives it."""
+        """One image -> (3, h, w), as the reader gives it.
+
+        Raises:
+            ImageError: it is too large or too long, or holds NaN.
+        """
         if isinstance(image, torch.Tensor):
             if image.is_floating_point():
+                if bool(image.isnan().any()):
+                    raise ImageError("the picture holds NaN")
                 image = (image * 255).round().clamp(0, 255)
             image = image.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
-        return self.reader(np.array(image.convert("RGB")))
+        self.reader.check_size(*image.size)
+        return self.reader(np.array(to_rgb(image)))
 
 
 @dataclass(frozen=True)

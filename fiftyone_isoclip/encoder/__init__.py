@@ -1,6 +1,6 @@
 """open_clip's models: where their final maps are, pixels, and batches on the device.
 
-Public names are loaded on first use: reading pictures needs no torch.
+Public names are loaded on first use: looking at a picture's size needs no torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fiftyone_isoclip.encoder.clip import Clip, load_clip
     from fiftyone_isoclip.encoder.heads import HeadLocation
     from fiftyone_isoclip.encoder.images import Box, read_image
+    from fiftyone_isoclip.encoder.limits import ImageLimits
     from fiftyone_isoclip.encoder.pixels import DECODINGS, DEFAULT_DECODING, PixelReader
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Checkpoint",
     "Clip",
     "HeadLocation",
+    "ImageLimits",
     "PixelReader",
     "embed_images",
     "find_checkpoint",
@@ -39,6 +41,7 @@ _HOMES = {
     "clip": ["Clip", "load_clip"],
     "heads": ["HeadLocation"],
     "images": ["Box", "read_image"],
+    "limits": ["ImageLimits"],
     "pixels": ["DECODINGS", "DEFAULT_DECODING", "PixelReader"],
 }
 

@@ -2,103 +2,169 @@
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
+from fiftyone_isoclip.encoder.apart import APART, decode_apart
+from fiftyone_isoclip.encoder.limits import ImageLimits
 from fiftyone_isoclip.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF", "JPEG2000")
 """What is decoded; formats that call other programs or hold documents are not."""
 
-MAX_BYTES = 512 * 2**20
-MAX_PIXELS = 89_478_485
-"""Pillow's own guard against decompression bombs: at most 256 MB of RGB a picture."""
-MAX_ASPECT = 100.0
-"""Longer to shorter side: a resize to a shorter side of 224 makes at most 5 million pixels."""
-
 Box = tuple[float, float, float, float]
 """Left, top, width, height, each as a share of the upright picture, 0 to 1."""
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _WIDE = 65_535
+_STRIP = 2**20
+"""Pixels of more than 8 bits that are narrowed at a time, in float64."""
 
 
-def read_image(path: str | Path, box: Box | None = None) -> Image.Image:
+def read_image(
+    path: str | Path, box: Box | None = None, limits: ImageLimits | None = None
+) -> Image.Image:
     """Read one picture as upright RGB: frame 0, transparent parts on white, 16 bits scaled to 8.
 
-    Size, pixels and aspect ratio are checked before anything is decoded. CMYK, palettes and
-    1-bit pictures are converted by Pillow; floats are taken as 0 to 1 and integers as 0 to 65535,
-    or scaled from their lowest to their highest value if they leave that range. ``box`` crops the
-    upright picture.
+    The limits (``ImageLimits``) are checked before anything is decoded. CMYK, palettes and 1-bit
+    pictures are converted by Pillow; floats are taken as 0 to 1 and integers as 0 to 65535, or
+    scaled from their lowest to their highest value if they leave that range. Colour profiles and
+    gamma are ignored, as CLIP's own training ignored them. ``box`` crops the upright picture.
 
     Raises:
         ImageError: not a regular file, not a picture, damaged, or too large; the message is a
             short reason without the path.
+        IsoClipError: a limit is set to what is none.
     """
-    with opened(path) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image) if orientation_of(image) != 1 else image
-        picture = to_rgb(upright)
-        return picture if box is None else picture.crop(corners_of(box, *picture.size))
+    limits = limits or ImageLimits.from_environment()
+    with opened(path, limits) as image:
+        picture = to_rgb(decoded(image, limits))
+        turn = _TURNS.get(orientation_of(image))
+        if turn is not None:
+            picture = picture.transpose(turn)
+        if box is None:
+            return picture
+        corners = corners_of(box, *picture.size)
+        limits.check_size(corners[2] - corners[0], corners[3] - corners[1])
+        return picture.crop(corners)
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Image.Image]:
-    """Open a picture whose file and size are within the limits; nothing is decoded yet.
+def opened(path: str | Path, limits: ImageLimits) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture that is within the limits; nothing is decoded yet.
 
     Raises:
         ImageError: the file is refused, or anything went wrong inside the block.
     """
+    with header(path, limits) as image:
+        limits.check_size(*image.size)
+        if isinstance(image, JpegImageFile) and image.fp is not None:
+            limits.check_scans(_scans(image.fp.read(), limits.jpeg_scans))
+        yield image
+
+
+@contextmanager
+def header(path: str | Path, limits: ImageLimits | None = None) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture of any size to look at its size and notes, not to decode it.
+
+    Raises:
+        ImageError: it is no regular file of a format that is read, or anything went wrong inside
+            the block.
+        IsoClipError: a limit is set to what is none.
+    """
+    limits = limits or ImageLimits.from_environment()
     try:
-        _require_plain_file(path)
-        with Image.open(path, formats=FORMATS) as image:
-            require_size(*image.size)
+        with _regular_file(path, limits) as file, _identified(file, limits) as image:
             yield image
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise ImageError(f"more than {limits.pixels:,} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageError("not a picture in a known format, or its beginning is damaged") from error
     except Exception as error:
-        raise ImageError(_reason(error, path)) from error
+        raise ImageError(_reason(error)) from error
 
 
-def _require_plain_file(path: str | Path) -> None:
-    found = Path(path).stat()
+@contextmanager
+def _regular_file(path: str | Path, limits: ImageLimits) -> Iterator[BinaryIO]:
+    # Asked before, because to open a device can set it going, and afterwards of what was opened.
+    _require_regular(Path(path).stat(), limits)
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        _require_regular(os.fstat(file.fileno()), limits)
+        yield file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe that took the file's place would be waited for without end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _require_regular(found: os.stat_result, limits: ImageLimits) -> None:
     if not stat.S_ISREG(found.st_mode):
-        # Opening a pipe would wait for a writer for ever.
         raise ImageError("a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file")
-    if found.st_size == 0:
-        raise ImageError("the file is empty")
-    if found.st_size > MAX_BYTES:
-        raise ImageError(f"the file has more than {MAX_BYTES // 2**20} MB")
+    limits.check_bytes(found.st_size)
 
 
-def require_size(width: int, height: int) -> None:
-    """Refuse a picture, or a part of one, that would cost too much memory.
+def _identified(file: BinaryIO, limits: ImageLimits) -> ImageFile.ImageFile:
+    if Image.MAX_IMAGE_PIXELS is not None:
+        # Pillow's own guard would refuse what a setting allows.
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limits.pixels)
+    return Image.open(file, formats=FORMATS)
 
-    Raises:
-        ImageError: too many pixels, none, or one side too long for the other.
+
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+_END, _SCAN = 0xD9, 0xDA
+
+
+def _scans(jpeg: bytes, most: int) -> int:
+    """Count the scans of a JPEG, or stop after too many.
+
+    Thumbnails in its notes and what follows its end do not count.
     """
-    if width < 1 or height < 1:
-        raise ImageError("the picture has no pixels")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"{width} x {height}: one side is over {MAX_ASPECT:.0f} times the other")
+    if jpeg.count(b"\xff\xda") <= most:
+        return 0
+    place, scans = 2, 0
+    while scans <= most and (found := _MARKER.search(jpeg, place)):
+        kind, place = jpeg[found.end() - 1], found.end()
+        if kind == _END:
+            break
+        scans += kind == _SCAN
+        place += int.from_bytes(jpeg[place : place + 2], "big")
+    return scans
+
+
+def decoded(image: ImageFile.ImageFile, limits: ImageLimits) -> Image.Image:
+    """Decode an opened picture as it is stored, frame 0, in whatever mode it has."""
+    if image.format in APART and image.fp is not None:
+        return decode_apart(image.fp, image, limits.seconds)
+    image.load()
+    return image
 
 
 def orientation_of(image: Image.Image) -> int:
     """How the camera was held, as EXIF counts: 1 upright to 8."""
     try:
         found = image.getexif().get(_ORIENTATION, 1)
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError):
+    except Exception:
         # Damaged notes beside a whole picture: take the picture as it lies.
         return 1
     return int(found) if found in range(1, 9) else 1
@@ -121,22 +187,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _narrowed(image: Image.Image) -> Image.Image:
     """One channel of more than 8 bits -> 8 bits. Pillow's own conversion would clip to white."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     lowest, highest = float(values.min()), float(values.max())
     if not np.isfinite([lowest, highest]).all():
         raise ImageError("the picture holds NaN or infinity")
     full = 1.0 if image.mode == "F" else float(_WIDE)
     if lowest >= 0 and highest <= full:
         lowest, highest = 0.0, full
-    scaled = (values - lowest) * (255 / ((highest - lowest) or 1.0))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    narrow = np.empty(values.shape, np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = values[top : top + rows].astype(np.float64) - lowest
+        narrow[top : top + rows] = np.rint(strip * (255 / ((highest - lowest) or 1.0)))
+    return Image.fromarray(narrow)
 
 
 def corners_of(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     """Whole pixels of a box in an upright picture: left, top, right, bottom; at least one each way.
 
     Raises:
-        ImageError: the box has no area, lies outside, or is too long for its width.
+        ImageError: the box has no area or lies outside.
     """
     left, top, across, down = box
     if not np.isfinite(box).all() or across <= 0 or down <= 0:
@@ -147,14 +217,13 @@ def corners_of(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
         raise ImageError(f"the box {box} lies outside the picture")
     x0, y0 = min(int(shares[0] * width), width - 1), min(int(shares[1] * height), height - 1)
     x1, y1 = max(round(shares[2] * width), x0 + 1), max(round(shares[3] * height), y0 + 1)
-    require_size(x1 - x0, y1 - y0)
     return x0, y0, x1, y1
 
 
-def _reason(error: Exception, path: str | Path) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     told = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"cannot be decoded: {told.replace(str(path), 'the file')[:120]}"
+    return f"cannot be decoded: {told[:120]}"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from fiftyone_isoclip.encoder.fitting import Fit, OwnTransform
-from fiftyone_isoclip.encoder.images import Box, corners_of, opened, orientation_of, to_rgb
+from fiftyone_isoclip.encoder.images import (
+    Box,
+    corners_of,
+    decoded,
+    opened,
+    orientation_of,
+    to_rgb,
+)
 from fiftyone_isoclip.encoder.jpeg import SCALES, Pixels, decode_jpeg
+from fiftyone_isoclip.encoder.limits import ImageLimits
 from fiftyone_isoclip.errors import ImageError, IsoClipError
 
 DECODINGS = ("exact", "fast")
@@ -41,15 +50,16 @@ class PixelReader:
     """Reads files and pictures as a tower takes them; picklable, for workers in processes.
 
     ``fit`` makes them the tower's size. Where it is None open_clip's ``own`` transform does that,
-    and what comes out is normalised float32 instead of uint8.
+    and what comes out is normalised float32 instead of uint8. ``limits`` are the environment's.
 
     Raises:
-        IsoClipError: the decoding is neither "fast" nor "exact".
+        IsoClipError: the decoding is neither "fast" nor "exact", or a limit is set to what is none.
     """
 
     fit: Fit | None
     own: OwnTransform
     decoding: str = DEFAULT_DECODING
+    limits: ImageLimits = field(default_factory=ImageLimits.from_environment)
 
     def __post_init__(self) -> None:
         if self.decoding not in DECODINGS:
@@ -62,13 +72,26 @@ class PixelReader:
 
         Every limit and conversion of ``read_image`` holds. A box of None is the whole picture.
         """
+        whole = all(box is None for box in boxes)
         try:
-            with opened(path) as image:
-                scaled = self.decoding == "fast" and all(box is None for box in boxes)
+            with opened(path, self.limits) as image:
+                if whole:
+                    self.check_size(*image.size)
+                scaled = self.decoding == "fast" and whole
                 stored, orientation = self._decoded(image, scaled=scaled), orientation_of(image)
         except ImageError as error:
             return [str(error)] * len(boxes)
         return [self._part(stored, orientation, box) for box in boxes]
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse a picture for its own size, or for the one to which it would be resized.
+
+        Raises:
+            ImageError: it is too large, too long or without pixels.
+        """
+        self.limits.check_size(width, height)
+        if self.fit is not None:
+            self.limits.check_resized(*reversed(self.fit.resized(height, width)))
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """An upright picture (h, w, 3) -> (3, h, w)."""
@@ -77,11 +100,14 @@ class PixelReader:
         return self.fit(torch.from_numpy(pixels))
 
     def _part(self, stored: Pixels, orientation: int, box: Box | None) -> Tensor | str:
-        if box is None:
-            return self._whole(stored, orientation)
         upright = turned(stored, orientation)
+        height, width = upright.shape[:2]
         try:
-            left, top, right, bottom = corners_of(box, upright.shape[1], upright.shape[0])
+            if box is None:
+                self.check_size(width, height)
+                return self._whole(stored, orientation)
+            left, top, right, bottom = corners_of(box, width, height)
+            self.check_size(right - left, bottom - top)
         except ImageError as error:
             return str(error)
         return self(np.ascontiguousarray(upright[top:bottom, left:right]))
@@ -94,14 +120,13 @@ class PixelReader:
         upright = np.ascontiguousarray(turned(small.permute(1, 2, 0).numpy(), orientation))
         return self.fit.cut(torch.from_numpy(upright).permute(2, 0, 1))
 
-    def _decoded(self, image: Image.Image, *, scaled: bool) -> Pixels:
+    def _decoded(self, image: ImageFile, *, scaled: bool) -> Pixels:
         """Decode a picture as it is stored: (h, w, 3)."""
         if isinstance(image, JpegImageFile):
             pixels = decode_jpeg(image, self._scale(image) if scaled else 1)
             if pixels is not None:
                 return pixels
-        image.load()
-        return np.array(to_rgb(image))
+        return np.array(to_rgb(decoded(image, self.limits)))
 
     def _scale(self, image: Image.Image) -> int:
         """By how much both sides may be divided without a remainder and with room to spare."""

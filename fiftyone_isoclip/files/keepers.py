@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -12,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
+from fiftyone_isoclip.encoder.images import header
 from fiftyone_isoclip.errors import ImageError, IsoClipError
 from fiftyone_isoclip.files.listing import file_size
 
@@ -22,9 +21,6 @@ FILE_KEEPER_RULES = ("largest", "sharpest", "earliest")
 
 KEEPER_RULES = (*FILE_KEEPER_RULES, "most_labels", "preferred_tag")
 DEFAULT_KEEPER_RULE = "largest"
-
-# What Pillow raises on a damaged or hostile header, besides a file that is not there.
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +50,9 @@ class _Size:
     @classmethod
     def of(cls, path: str) -> _Size:
         try:
-            with _header(path) as image:
+            with header(path) as image:
                 return cls(*image.size, file_size(path))
-        except _UNREADABLE:
+        except (ImageError, OSError):
             return cls()
 
     @property
@@ -153,7 +149,7 @@ def _age(path: str) -> _Merit:
     try:
         taken = _time_of_capture(path)
         time = taken or datetime.fromtimestamp(Path(path).stat().st_mtime)
-    except _UNREADABLE:
+    except (ImageError, OSError, ValueError):
         return _Merit(inf)
     # Not time.timestamp(): it fails on the year 1 that some cameras write.
     age = (time - datetime(1970, 1, 1)).total_seconds()
@@ -161,19 +157,9 @@ def _age(path: str) -> _Merit:
 
 
 def _time_of_capture(path: str) -> datetime | None:
-    with _header(path) as image:
+    with header(path) as image:
         written = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
     try:
         return datetime.strptime(str(written).strip("\0 "), "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
-
-
-@contextmanager
-def _header(path: str) -> Iterator[Image.Image]:
-    file_size(path)  # refuses a pipe, which would be waited for without end
-    with warnings.catch_warnings():
-        # Only the header is read; whether there are too many pixels is for the decoding to say.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            yield image

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from fiftyone_isoclip.encoder import read_image
-from fiftyone_isoclip.encoder.images import MAX_BYTES
+from fiftyone_isoclip.encoder import ImageLimits, read_image
 from fiftyone_isoclip.errors import ImageError
 
 
@@ -49,7 +48,7 @@ def _loop(folder):
 
 def _sparse(folder):
     with (folder / "bad.jpg").open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
+        file.truncate(ImageLimits().file_bytes + 1)
     return folder / "bad.jpg"
 
 
@@ -68,7 +67,7 @@ BAD = {
     "directory": (lambda folder: folder, "a folder"),
     "fifo": (_fifo, "not a regular file"),
     "symlink loop": (_loop, "too many levels"),
-    "too many bytes": (_sparse, "more than 512 MB"),
+    "too many bytes": (_sparse, "more than 536,870,912 bytes"),
     "NUL in its name": (lambda folder: f"{folder}/a\0b.jpg", "cannot be decoded: embedded null"),
 }
 
