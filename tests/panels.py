@@ -11,6 +11,7 @@ import fiftyone as fo
 from fiftyone.operators.executor import ExecutionContext, Executor
 
 from fiftyone_isoclip.app.panel import IsoClipPanel
+from fiftyone_isoclip.app.plan_tokens import panel_token
 from fiftyone_isoclip.install import PLUGIN_NAME
 
 
@@ -36,6 +37,10 @@ class Panel:
         shown = self._panel.render(ctx).to_json()
         json.dumps([self.state, shown])
         return list(_parts(shown))
+
+    def do(self, action: str, **params: Any) -> list[dict[str, Any]]:
+        """Do what a button does, whether or not it is shown."""
+        return self.send("act", do=action, token=panel_token(), **params)
 
     def press(self, label: str) -> list[dict[str, Any]]:
         """Press the button whose label begins like this."""

@@ -49,16 +49,14 @@ class ClusterImages(SteppedOperator):
         params = {"method": method, "count": count, "field": field, "band": band, "key": key}
         return self.run(samples, params, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         samples = target_samples(ctx)
         if not has_images(inputs, samples):
-            return form
+            return
         field = choose_field(inputs, ctx)
         if field is None:
-            return form
+            return
         methods = types.RadioView()
         for method, told in METHODS.items():
             methods.add_choice(method, label=told)
@@ -72,7 +70,6 @@ class ClusterImages(SteppedOperator):
             )
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
         name_result(inputs, ctx, DEFAULT_KEY, METHOD, field_names)
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Divide the images and save the clusters."""

@@ -54,19 +54,17 @@ class CompareWithClip(SteppedOperator):
         params = {"field": field, "band": band, "k": k, "label_field": label_field, "key": key}
         return self.run(samples, params, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         if not has_images(inputs, target_samples(ctx)):
-            return form
+            return
         field = choose_field(inputs, ctx)
         if field is None:
-            return form
+            return
         origin = need_origin(ctx.dataset, field)
         if origin.band is not None:
             refuse(inputs, f"{field} holds {origin}; choose a field of plain embeddings")
-            return form
+            return
         choose_band(inputs, ctx, origin)
         inputs.int(
             "k",
@@ -77,7 +75,6 @@ class CompareWithClip(SteppedOperator):
         )
         _choose_labels(inputs, ctx.dataset)
         name_result(inputs, ctx, DEFAULT_KEY, METHOD, lambda key: (overlap_field(key),))
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Find the neighbours in the spaces and save how far they agree."""

@@ -57,15 +57,13 @@ class FindNearDuplicates(SteppedOperator):
         params |= {"band": band, "at_most": at_most, "least": least}
         return self.run(samples, params, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         if not has_images(inputs, target_samples(ctx)):
-            return form
+            return
         field = choose_field(inputs, ctx)
         if field is None:
-            return form
+            return
         inputs.float(
             "similarity",
             label="Similarity from which images are duplicates",
@@ -85,7 +83,6 @@ class FindNearDuplicates(SteppedOperator):
         choose_rule(inputs, ctx.dataset)
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
         name_groups(inputs, ctx, DEFAULT_KEY)
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Compare all pairs and save the groups."""

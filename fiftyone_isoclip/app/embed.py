@@ -65,12 +65,11 @@ class ComputeEmbeddings(SteppedOperator):
         }
         return self.run(samples, params, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
         samples = target_samples(ctx)
         if not has_images(inputs, samples):
-            return types.Property(inputs)
+            return
         field_name = ctx.params.get("field") or DEFAULT_FIELD
         origin = read_origin(ctx.dataset, field_name)
         choose_model(inputs, ctx, origin.checkpoint if origin else DEMO_NAME)
@@ -110,7 +109,6 @@ class ComputeEmbeddings(SteppedOperator):
             f"read, {field_name}_error. No file is changed. To undo, delete these fields"
             + (f" and the brain run {asked}." if asked else "."),
         )
-        return types.Property(inputs, view=types.View(label=self.label))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Load the model, embed, and build the index."""

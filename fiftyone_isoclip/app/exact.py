@@ -39,13 +39,11 @@ class FindExactDuplicates(SteppedOperator):
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
         return self.run(samples, {"prefer": prefer, "key": key}, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
         if has_images(inputs, target_samples(ctx)):
             choose_rule(inputs, ctx.dataset)
             name_groups(inputs, ctx, EXACT_KEY)
-        return types.Property(inputs, view=types.View(label=self.label))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Compare files by their bytes and save the groups."""

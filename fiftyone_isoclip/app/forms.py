@@ -15,6 +15,10 @@ from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.projector import Band
 
 Context = Any
+"""A fiftyone.operators.ExecutionContext; FiftyOne ships no types."""
+
+REFUSAL = "refusal"
+"""The part of a form that says why nothing can be done."""
 
 
 def target_samples(ctx: Context) -> Any:
@@ -36,7 +40,7 @@ def check(prop: Any, test: Callable[[], object]) -> None:
 
 def refuse(inputs: types.Object, sentence: str) -> None:
     """Say why nothing can be done here; the form cannot be executed."""
-    inputs.view("refusal", types.Error(label=sentence), invalid=True, error_message=sentence)
+    inputs.view(REFUSAL, types.Error(label=sentence), invalid=True, error_message=sentence)
 
 
 def has_images(inputs: types.Object, samples: Any) -> bool:

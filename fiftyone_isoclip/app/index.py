@@ -22,7 +22,7 @@ from fiftyone_isoclip.app.operator import SteppedOperator
 from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.brain_runs import is_index
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
-from fiftyone_isoclip.dataset.locks import check_brain_key
+from fiftyone_isoclip.dataset.locks import check_brain_key, hold
 
 DEFAULT_KEY = "isoclip_search"
 
@@ -55,16 +55,14 @@ class BuildSimilarityIndex(SteppedOperator):
         params |= {"storage": storage, "replace": replace}
         return self.run(samples, params, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         samples = target_samples(ctx)
         if not has_images(inputs, samples):
-            return form
+            return
         field = choose_field(inputs, ctx)
         if field is None:
-            return form
+            return
         asked = ctx.params.get("key") or DEFAULT_KEY
         key = inputs.str("key", label="Name of the index", default=DEFAULT_KEY, required=True)
         if is_index(ctx.dataset, asked):
@@ -85,7 +83,6 @@ class BuildSimilarityIndex(SteppedOperator):
             + ". Use it with the magnifier above the grid or the panel Similarity Search. Writes "
             "a brain run; to undo, delete the index (panel IsoCLIP, tab Runs).",
         )
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Embed what is not embedded yet, and build the index."""
@@ -101,9 +98,11 @@ class BuildSimilarityIndex(SteppedOperator):
             "Embedding", lambda tell: embed(samples, model, field, progress=by_bar(tell))
         )
         yield Step(f"Building the similarity index {key}")
-        if ctx.dataset.has_brain_run(key):
-            ctx.dataset.delete_brain_run(key)  # `_check_key` saw that it may be replaced
-        index = build_similarity(samples, model, brain_key=key, field=field, storage=storage)
+        with hold(ctx.dataset, key):
+            _check_key(ctx, key)
+            if ctx.dataset.has_brain_run(key):
+                ctx.dataset.delete_brain_run(key)  # `_check_key` saw that it may be replaced
+            index = build_similarity(samples, model, brain_key=key, field=field, storage=storage)
         return {
             "key": key,
             "images": index.total_index_size,

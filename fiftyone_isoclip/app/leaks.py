@@ -55,16 +55,14 @@ class FindLeaks(SteppedOperator):
         params |= {"other": other, "drop": drop, **splits_params(splits)}
         return self.run(samples, params, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         samples = target_samples(ctx)
         if not has_images(inputs, samples):
-            return form
+            return
         field = choose_field(inputs, ctx)
         if field is None:
-            return form
+            return
         splits = choose_splits(inputs, ctx, samples)
         choose_other(inputs, ctx, field)
         choose_drop(inputs, ctx, splits)
@@ -79,7 +77,6 @@ class FindLeaks(SteppedOperator):
         )
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
         name_result(inputs, ctx, DEFAULT_KEY, METHOD, lambda key: field_names(key).values())
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Compare all images and save the leaks."""

@@ -56,16 +56,14 @@ class MapEmbeddings(SteppedOperator):
         params = {"method": method, "field": field, "band": band, "key": key}
         return self.run(samples, params, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         samples = target_samples(ctx)
         if not has_images(inputs, samples):
-            return form
+            return
         field = choose_field(inputs, ctx)
         if field is None:
-            return form
+            return
         methods = types.RadioView()
         for name in get_args(MapMethod):
             methods.add_choice(name, label=METHODS[name])
@@ -82,7 +80,6 @@ class MapEmbeddings(SteppedOperator):
             "Writes a brain run that the panel Embeddings lists; nothing on the samples. "
             "To undo, delete the map (panel IsoCLIP, tab Runs).",
         )
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Make the map."""

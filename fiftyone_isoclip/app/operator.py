@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from fiftyone_isoclip.app.forms import REFUSAL, Context, refuse
+from fiftyone_isoclip.app.plan_tokens import is_good, mint_token, redeem_token
 from fiftyone_isoclip.app.steps import Step, Steps, finish
-from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.app.told import tell_error
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +23,15 @@ PANEL = "isoclip"
 QUIET = "quiet"
 """A parameter with which the panel asks for the work and not for the form of its result."""
 
-Context = Any
-"""A fiftyone.operators.ExecutionContext; FiftyOne ships no types."""
+TOKEN = "token"
+"""The parameter of the form's secret, which only the App's own page can read."""
 
 
 class SteppedOperator(foo.Operator, ABC):
     """Its ``steps`` return what Python callers get; ``reveal`` is what the App does with it.
+
+    What the App asks for must carry the secret of the form, which is good for one use: any web page
+    can post to the App's server, and only the App can read its replies. Python callers need none.
 
     ``name_``, ``label`` and ``description`` are how the App lists it, ``risk`` warns agents.
     """
@@ -59,6 +64,10 @@ class SteppedOperator(foo.Operator, ABC):
         return foo.execute_operator(self.uri, context, params=params, request_delegation=delegate)
 
     @abstractmethod
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
+        """Put the inputs into the form; an error raised here is said in it."""
+
+    @abstractmethod
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Do the work; the result must hold JSON values only."""
 
@@ -70,38 +79,59 @@ class SteppedOperator(foo.Operator, ABC):
     def describe(self, result: dict[str, Any]) -> types.Object:
         """The form in which the App shows the result."""
 
+    def resolve_input(self, ctx: Context) -> types.Property:
+        """The form."""
+        inputs = types.Object()
+        try:
+            self.fill_form(ctx, inputs)
+        except Exception as error:
+            # Whatever else is raised here the App would show with the server's whole traceback.
+            refuse(inputs, tell_error(error, ctx.params, logger))
+        return types.Property(inputs, view=types.View(label=self.label))
+
+    def resolve_type(self, ctx: Context, type: str) -> types.Property:
+        """What the App draws: the form with its secret, or the result."""
+        drawn = super().resolve_type(ctx, type)
+        if type == "inputs" and REFUSAL not in drawn.type.properties:
+            purpose, held = purpose_of(self.uri, ctx.dataset), ctx.params.get(TOKEN)
+            # A form is drawn at every key that is pressed, and keeps the secret it was given first.
+            token = held if is_good(held, purpose) else mint_token(purpose)
+            drawn.type.str(TOKEN, default=token, view=_unseen())
+        return drawn
+
+    def resolve_run_name(self, ctx: Context) -> str:
+        """The name of a delegated run; FiftyOne asks for it when it is about to queue one."""
+        if _is_from_app(ctx):
+            redeem_token(ctx.params.pop(TOKEN, None), purpose_of(self.uri, ctx.dataset))
+        return str(self.name)
+
     def execute(self, ctx: Context) -> Any:
         """Stream steps to the App; do the same work at once for Python and delegated runs."""
-        # FiftyOne drops what a generator returns, and only the App's requests name the operator.
-        if "operator_uri" in ctx.request_params and not ctx.delegated:
-            return self._stream(ctx)
-        return self._finish(ctx)
+        # FiftyOne drops what a generator returns.
+        return self._stream(ctx) if _is_from_app(ctx) else self._finish(ctx)
 
     def resolve_output(self, ctx: Context) -> types.Property:
         """How the App lists the result of a delegated run."""
         return types.Property(self.describe(ctx.results or {}))
 
     def _finish(self, ctx: Context) -> dict[str, Any]:
-        def tell(step: Step) -> None:
+        def show(step: Step) -> None:
             if ctx.delegated:
                 ctx.set_progress(progress=step.share, label=step.label)
 
-        return finish(self.steps(ctx), tell)
+        return finish(self.steps(ctx), show)
 
     def _stream(self, ctx: Context) -> Generator[Any, None, None]:
         try:
+            redeem_token(ctx.params.get(TOKEN), purpose_of(self.uri, ctx.dataset))
             result = yield from self._show_steps(ctx)
             yield from self.reveal(ctx, result)
             if not ctx.params.get(QUIET):
                 form = types.Property(self.describe(result), view=types.View(label=self.label))
                 yield ctx.ops.show_output(form.to_json(), result)
-        except IsoClipError as error:
-            yield from _show_error(ctx, str(error))
         except Exception as error:
-            # Whatever else is raised here would only break off the stream: the App shows nothing.
-            logger.exception("%s failed", self.uri)
-            told = f"{type(error).__name__}: {error} (the App server's log has the details)"
-            yield from _show_error(ctx, told)
+            # Whatever is raised here would only break off the stream: the App shows nothing.
+            yield from _show_error(ctx, tell_error(error, ctx.params, logger))
 
     def _show_steps(self, ctx: Context) -> Generator[Any, None, dict[str, Any]]:
         steps = self.steps(ctx)
@@ -113,6 +143,22 @@ class SteppedOperator(foo.Operator, ABC):
                 return result
             if not ctx.params.get(QUIET):  # its box would stay open until somebody closes it
                 yield ctx.ops.set_progress(label=step.label, progress=step.share)
+
+
+def purpose_of(uri: str, dataset: Any) -> str:
+    """What the secret of a form is good for: this operator on this dataset, whatever its name."""
+    return f"{uri} {dataset and dataset._doc.id}"
+
+
+def _unseen() -> types.View:
+    # Beware: the App sends no default of its own HiddenView.
+    return types.TextFieldView(componentsProps={"container": {"sx": {"display": "none"}}})
+
+
+def _is_from_app(ctx: Context) -> bool:
+    """Whether the App's server was asked just now, and not Python or a delegated run's worker."""
+    # Beware: a request can claim to be delegated; only the worker knows the operation's id.
+    return "operator_uri" in ctx.request_params and ctx._delegated_operation_id is None
 
 
 def _show_error(ctx: Context, sentence: str) -> Iterator[Any]:

@@ -35,11 +35,9 @@ class ReviewDuplicates(SteppedOperator):
         """Run it from Python on a dataset; -> FiftyOne's ExecutionResult."""
         return self.run(samples, {"key": key}, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
         choose_run(inputs, ctx)
-        return types.Property(inputs, view=types.View(label=self.label))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Nothing but naming the run."""
@@ -81,12 +79,11 @@ class ResolveDuplicates(SteppedOperator):
         params = {"key": key, "action": action, "groups": groups, "conflict": conflict}
         return self.run(samples, params | {"confirm": confirm}, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
         key = choose_run(inputs, ctx)
         if key is None:
-            return types.Property(inputs, view=types.View(label=self.label))
+            return
         actions = types.RadioView()
         for action, told in ACTIONS.items():
             actions.add_choice(action, label=told)
@@ -110,7 +107,6 @@ class ResolveDuplicates(SteppedOperator):
         if not ctx.params.get("groups"):
             told = f"{_concerned(ctx.dataset, key, action)} {told}"
         explain(inputs, "writes", told)
-        return types.Property(inputs, view=types.View(label=self.label))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Do it."""

@@ -22,6 +22,7 @@ from fiftyone_isoclip.app.run_forms import (
 from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
 from fiftyone_isoclip.dataset.fields import check_key
+from fiftyone_isoclip.dataset.locks import hold
 from fiftyone_isoclip.dataset.runs import delete_run, load_run, rename_run
 from fiftyone_isoclip.dataset.staleness import find_staleness
 from fiftyone_isoclip.errors import DatasetError
@@ -41,22 +42,19 @@ class DeleteRun(SteppedOperator):
         """Run it from Python on a dataset; of a run and an index of one name it is the run."""
         return self.run(samples, {"key": key, "confirm": confirm}, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         choices = brain_choices(ctx.dataset) | run_choices(ctx.dataset)
         if not choices:
             refuse(inputs, NO_RUNS)
-            return form
+            return
         chosen = choose_run(inputs, ctx, choices)
         if chosen is None:
-            return form
+            return
         explain(inputs, "writes", _loss(ctx.dataset, chosen))
         sure = inputs.bool("confirm", label=f"Delete {chosen}", default=False, required=True)
         if not ctx.params.get("confirm"):
             sure.invalid, sure.error_message = True, "Tick this to delete it"
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Delete it."""
@@ -71,7 +69,8 @@ class DeleteRun(SteppedOperator):
         kinds = {run.key: run.kind for run in list_brain_runs(dataset)}
         if key not in kinds:
             raise DatasetError(f"dataset {dataset.name!r} has no run, index or map {key!r}")
-        dataset.delete_brain_run(key)
+        with hold(dataset, key):
+            dataset.delete_brain_run(key)
         return {"key": key, "kind": kinds[key], "fields": []}
 
     def reveal(self, ctx: Context, result: dict[str, Any]) -> Iterator[Any]:
@@ -101,14 +100,12 @@ class RenameRun(SteppedOperator):
         """Run it from Python on a dataset; -> FiftyOne's ExecutionResult."""
         return self.run(samples, {"key": key, "new_key": new_key}, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         choices = run_choices(ctx.dataset)
         if not choices:
             refuse(inputs, NO_RUNS)
-            return form
+            return
         chosen = choose_run(inputs, ctx, choices)
         new_key = inputs.str("new_key", label="New name", required=True)
         asked = ctx.params.get("new_key")
@@ -121,7 +118,6 @@ class RenameRun(SteppedOperator):
                 f"Renames the run {chosen}, its {count_fields(load_run(ctx.dataset, chosen))} "
                 "and its saved view. To undo, rename it back.",
             )
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Rename it."""
@@ -158,14 +154,12 @@ class Rerun(SteppedOperator):
         """Run it from Python on a dataset; -> FiftyOne's ExecutionResult."""
         return self.run(samples, {"key": key}, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         choices = run_choices(ctx.dataset)
         if not choices:
             refuse(inputs, NO_RUNS)
-            return form
+            return
         chosen = choose_run(inputs, ctx, choices)
         if chosen is not None:
             run = load_run(ctx.dataset, chosen)
@@ -180,7 +174,6 @@ class Rerun(SteppedOperator):
                 + "; the earlier result cannot be brought back. What you said of duplicates, tags "
                 "and files stay.",
             )
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """See what changed, embed it, and find the same again."""

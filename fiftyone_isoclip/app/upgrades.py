@@ -50,12 +50,10 @@ class UpgradeEmbeddings(SteppedOperator):
         params = {"field": field, "model": model, "into": into, "band": band}
         return self.run(samples, params | {"check_images": check_images}, delegate=delegate)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
+    def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        inputs = types.Object()
-        form = types.Property(inputs, view=types.View(label=self.label))
         if not has_images(inputs, target_samples(ctx)):
-            return form
+            return
         fields = _foreign_fields(ctx.dataset)
         if not fields:
             refuse(
@@ -63,7 +61,7 @@ class UpgradeEmbeddings(SteppedOperator):
                 f"Dataset {ctx.dataset.name!r} has no field of vectors whose checkpoint is "
                 "unknown; to make embeddings, run the operator IsoCLIP: Compute embeddings",
             )
-            return form
+            return
         inputs.enum("field", fields, label="Your vectors", default=fields[0], required=True)
         choose_model(inputs, ctx, DEMO_NAME)
         into_name = ctx.params.get("into") or DEFAULT_INTO
@@ -89,7 +87,6 @@ class UpgradeEmbeddings(SteppedOperator):
             f"as it is, {chosen}_source and {chosen}_error: all other operators then work on "
             f"{chosen}. To undo, delete these three fields.",
         )
-        return form
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Check that the checkpoint made the vectors, and upgrade them."""

@@ -89,7 +89,7 @@ def test_one_is_said_to_be_apart_and_the_rest_stays(panel: Panel, dataset: fo.Da
     assert {keeper, *rest} in groups
     dataset.delete_run("again")
     # Another keeper does not bring the one that is apart back.
-    panel.send("act", do="keep_this", id=rest[0])
+    panel.do("keep_this", id=rest[0])
     assert dataset[first]["duplicates_role"] == "not a duplicate"
     panel.press("Judge again")
     assert read_verdicts(dataset) == set()
@@ -98,7 +98,7 @@ def test_one_is_said_to_be_apart_and_the_rest_stays(panel: Panel, dataset: fo.Da
 
 def test_a_keeper_cannot_be_apart(panel: Panel, dataset: fo.Dataset) -> None:
     keeper = members(dataset, 1)[0]
-    panel.send("act", do="keep_apart", id=keeper)
+    panel.do("keep_apart", id=keeper)
     assert "keep another one first" in panel.told["notify"]["message"]
     assert read_verdicts(dataset) == set()
 

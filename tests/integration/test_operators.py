@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -197,14 +198,18 @@ def test_a_mistake_is_a_sentence_in_the_app(
 
 
 def test_a_fault_of_ours_is_told_too(
-    dataset: fo.Dataset, gallery: list[str], monkeypatch: pytest.MonkeyPatch
+    dataset: fo.Dataset,
+    gallery: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError("no room")
 
     monkeypatch.setattr("fiftyone_isoclip.dataset.load_model", fail)
-    sent = dict(messages(ask(dataset, EMBED), EMBED))
-    assert "MemoryError: no room" in sent["notify"]["message"]
+    told = dict(messages(ask(dataset, EMBED), EMBED))["notify"]["message"]
+    number = re.fullmatch(r"MemoryError: look for error (\w+) in .*", told)
+    assert number and f"error {number[1]}" in caplog.text and "no room" in caplog.text
 
 
 @pytest.mark.parametrize(

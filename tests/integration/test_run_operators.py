@@ -66,7 +66,8 @@ def form(dataset: fo.Dataset, uri: str, **params: Any) -> dict[str, Any]:
 
 def told(dataset: fo.Dataset, uri: str, view: Any = None, **params: Any) -> list[str]:
     """Stream an operator as the App's server does; -> what it makes the App do, in order."""
-    ctx = context(dataset, uri, view, **params)
+    token = form(dataset, uri, **params)["token"].default
+    ctx = context(dataset, uri, view, token=token, **params)
     list(foo.get_operator(uri).execute(ctx))
     names = [sent.operator_uri for sent in ctx.executor._requests]
     return [name for name in names if name != "set_progress"]

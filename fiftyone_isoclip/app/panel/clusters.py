@@ -63,6 +63,7 @@ class ClustersTab(Tab):
         _show_naming(ctx, page, report)
 
     actions: ClassVar[Mapping[str, Action]] = {}
+    looks: ClassVar[Mapping[str, Action]] = {}
 
 
 def _show_summary(page: Page, run: SavedRun, report: ClusterReport) -> None:
@@ -247,3 +248,4 @@ ClustersTab.actions = {
     **STALE_ACTIONS,
     **START_ACTIONS,
 }
+ClustersTab.looks = {"members": _show_members}

@@ -109,6 +109,7 @@ class LeaksTab(Tab):
         "show_going": _show_going,
         "show_both": _show_both,
     }
+    looks: ClassVar[Mapping[str, Action]] = {"open_cell": _open_cell}
 
     def show(self, ctx: Context, page: Page) -> None:
         """Draw it."""

@@ -8,6 +8,9 @@ from urllib.parse import quote
 
 import fiftyone.operators.types as types
 
+from fiftyone_isoclip.app.operator import TOKEN
+from fiftyone_isoclip.app.plan_tokens import panel_token
+
 Severity = Literal["info", "warning", "error", "success"]
 
 PLOT = "plot_"
@@ -91,7 +94,7 @@ class Page:
             self._name(),
             label=label,
             on_click=self._event,
-            params={"do": do, **params},
+            params={"do": do, TOKEN: panel_token(), **params},
             variant="contained" if primary else "outlined",
             disabled=disabled,
             title=title,
@@ -100,7 +103,7 @@ class Page:
     def plot(
         self, traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], do: str | None = None
     ) -> None:
-        """A plotly figure; with ``do``, a click calls the action with x, y, z and idx."""
+        """A plotly figure; with ``do``, a click calls this look of the tab with x, y, z, idx."""
         # The App gives a plot's handler no parameters of ours, only where the plot stands.
         name = self._name() if do is None else f"{self._tab}_{PLOT}{do}"
         handler = {} if do is None else {"on_click": self._event}

@@ -8,14 +8,16 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_isoclip.app.operator import PANEL
+from fiftyone_isoclip.app.operator import PANEL, TOKEN
 from fiftyone_isoclip.app.panel.clusters import ClustersTab
 from fiftyone_isoclip.app.panel.duplicates import DuplicatesTab
 from fiftyone_isoclip.app.panel.leaks import LeaksTab
 from fiftyone_isoclip.app.panel.page import PLOT, Page
 from fiftyone_isoclip.app.panel.runs import RunsTab
 from fiftyone_isoclip.app.panel.space import SpaceTab
-from fiftyone_isoclip.app.panel.tab import Context, Tab, recall
+from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, recall
+from fiftyone_isoclip.app.plan_tokens import is_panel_token
+from fiftyone_isoclip.app.told import tell_error
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.errors import IsoClipError
 
@@ -25,10 +27,21 @@ TABS: dict[str, Tab] = {
     tab.name: tab for tab in (DuplicatesTab(), LeaksTab(), ClustersTab(), SpaceTab(), RunsTab())
 }
 _FIRST = DuplicatesTab.name
+_EVENTS = (
+    None,
+    "on_startup",
+    "on_load",
+    "on_unload",
+    "act",
+    "on_change_dataset",
+    "on_change_view",
+    "on_change_selected",
+)
+_STALE = "The App's server was started after this was drawn; press it again"
 
 
 class IsoClipPanel(foo.Panel):
-    """Reviews what the operators found. A browser can call every public method by its name."""
+    """Reviews what the operators found; a browser can call the methods named by ``_EVENTS``."""
 
     @property
     def config(self) -> foo.PanelConfig:
@@ -42,11 +55,23 @@ class IsoClipPanel(foo.Panel):
             icon="content_copy",  # the App draws no picture of a plugin here
         )
 
+    def execute(self, ctx: Context) -> Any:
+        """Answer an event; what else FiftyOne would call by its name is none."""
+        return super().execute(ctx) if ctx.params.get("__method__") in _EVENTS else None
+
     def act(self, ctx: Context) -> None:
         """Do what was pressed. An input that was changed needs nothing: it is shown anew."""
-        action = _tab(ctx).actions.get(_asked(ctx))
+        tab, pressed = _tab(ctx), str(ctx.params.get("do") or "")
+        clicked = str(ctx.params.get("path") or "").rsplit(".", 1)[-1].rpartition(PLOT)[2]
+        if not pressed:
+            action = tab.looks.get(clicked)
+        elif is_panel_token(ctx.params.get(TOKEN)):
+            action = tab.actions.get(pressed)
+        else:
+            ctx.ops.notify(_STALE, variant="warning")
+            return
         if action is not None:
-            _told(ctx, lambda: action(ctx))
+            _told(ctx, action)
 
     def on_change_dataset(self, ctx: Context) -> None:
         """Forget what was chosen on another dataset."""
@@ -70,10 +95,9 @@ class IsoClipPanel(foo.Panel):
             dataset_of(ctx.dataset)
             _tab(ctx).show(ctx, page)
         except IsoClipError as error:
-            page.notice(str(error), "warning")
+            page.notice(tell_error(error, ctx.params, logger), "warning")
         except Exception as error:
-            logger.exception("the tab %s failed", _tab(ctx).name)
-            page.notice(_unforeseen(error), "error")
+            page.notice(tell_error(error, ctx.params, logger), "error")
         inset = {"container": {"sx": {"px": 2, "pb": 4, "width": "100%"}}}
         view = types.GridView(orientation="vertical", gap=2, componentsProps=inset)
         return types.Property(drawn, view=view)
@@ -83,21 +107,8 @@ def _tab(ctx: Context) -> Tab:
     return TABS.get(recall(ctx, "tab", _FIRST), TABS[_FIRST])
 
 
-def _asked(ctx: Context) -> str:
-    """The name of the action: a button's own, or the one that a plot's name ends in."""
-    place = str(ctx.params.get("path") or "").rsplit(".", 1)[-1]
-    return str(ctx.params.get("do") or place.rpartition(PLOT)[2])
-
-
-def _told(ctx: Context, work: Any) -> None:
+def _told(ctx: Context, action: Action) -> None:
     try:
-        work()
-    except IsoClipError as error:
-        ctx.ops.notify(str(error), variant="error")
+        action(ctx)
     except Exception as error:
-        logger.exception("an action of the panel failed")
-        ctx.ops.notify(_unforeseen(error), variant="error")
-
-
-def _unforeseen(error: Exception) -> str:
-    return f"{type(error).__name__}: {error} (the App server's log has the details)"
+        ctx.ops.notify(tell_error(error, ctx.params, logger), variant="error")

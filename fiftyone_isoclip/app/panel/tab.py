@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from fiftyone_isoclip.app.operator import PANEL, QUIET
+from fiftyone_isoclip.app.operator import PANEL, QUIET, TOKEN, purpose_of
 from fiftyone_isoclip.app.panel.page import Page
+from fiftyone_isoclip.app.plan_tokens import mint_token
 
 PLUGIN = "@isoclip/isoclip"
 
@@ -21,12 +22,15 @@ Action = Callable[[Context], None]
 class Tab(ABC):
     """Shows something about ``ctx.dataset``, which may have changed since the last event.
 
-    ``actions`` are the only functions that a browser can call, by their names.
+    ``actions`` and ``looks`` are the only functions that a browser can call, by their names.
     """
 
     name: ClassVar[str]
     label: ClassVar[str]
     actions: ClassVar[Mapping[str, Action]]
+    """What buttons do, which carry the secret of the panel."""
+    looks: ClassVar[Mapping[str, Action]] = {}
+    """What clicks on plots do, which carry nothing of ours: they change only what is shown."""
 
     @abstractmethod
     def show(self, ctx: Context, page: Page) -> None:
@@ -57,9 +61,12 @@ def prompt(
     stages = ctx.dataset.load_run_view(about).view()._serialize() if about else None
     if stages:
         target = {"view_target": "CUSTOM_VIEW_TARGET", "custom_view_target": stages}
+    uri = f"{PLUGIN}/{operator}"
+    # A form brings its own secret.
+    asked = {} if ask else {QUIET: True, TOKEN: mint_token(purpose_of(uri, ctx.dataset))}
     ctx.prompt(
-        f"{PLUGIN}/{operator}",
-        params={**target, **params, **({} if ask else {QUIET: True})},
+        uri,
+        params={**target, **params, **asked},
         on_success=f"{PLUGIN}/{PANEL}#act",
         skip_prompt=not ask,
     )
