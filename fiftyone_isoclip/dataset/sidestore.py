@@ -17,7 +17,7 @@ import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_isoclip.dataset.places import side_folder
+from fiftyone_isoclip.dataset.places import side_path
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.index.store import StoredVectors, append_store, read_store
 
@@ -72,8 +72,12 @@ def store_name(dataset: fo.Dataset, field: str) -> str:
 
 
 def named_folder(name: str) -> Path:
-    """Where the folder with this name lies."""
-    return side_folder() / "vectors" / name
+    """Where the folder with this name lies.
+
+    Raises:
+        StoreError: a name that was changed by hand leads elsewhere.
+    """
+    return side_path("vectors", *name.split("/"))
 
 
 def store_folder(dataset: fo.Dataset, field: str) -> Path:
