@@ -11,7 +11,9 @@ from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.clusterings import METHOD, NOISE
 from fiftyone_isoclip.dataset.fields import dataset_of
+from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import list_runs, load_run, update_run
+from fiftyone_isoclip.dataset.writing import told_if_away, write_values
 from fiftyone_isoclip.errors import DatasetError
 
 LEAST_SHARE = 0.5
@@ -64,6 +66,8 @@ class NamingReport:
         )
 
 
+@told_if_away
+@one_writer("key")
 def name_cluster(dataset: fo.Dataset, key: str, cluster: str, name: str) -> None:
     """Call a cluster by another name, in the run's field and in what ``load_clusters`` tells.
 
@@ -88,6 +92,8 @@ def name_cluster(dataset: fo.Dataset, key: str, cluster: str, name: str) -> None
     _rename(dataset, key, {cluster: name})
 
 
+@told_if_away
+@one_writer("key")
 def name_clusters_by(
     dataset: fo.Dataset, key: str, label_field: str, *, least_share: float = LEAST_SHARE
 ) -> NamingReport:
@@ -171,15 +177,16 @@ def _unused(name: str, taken: Iterable[str]) -> str:
 
 
 def _rename(dataset: fo.Dataset, key: str, names: Mapping[str, str]) -> None:
-    # In one pass of the database: one after the other, two clusters could not swap their names.
+    # By id, because the names of clusters that swap them tell nothing when half of it is done.
     changed = {was: name for was, name in names.items() if was != name}
     if not changed:
         return
-    members = dataset.match(F(key).is_in(list(changed)))
-    members.set_field(key, F(key).map_values(changed)).save(key)
+    members = dataset.match(F(key).is_in(list(changed))).values(["id", key])
     details = load_run(dataset, key).details
     facts = [[names.get(name, name), *rest] for name, *rest in details["clusters"]]
-    update_run(dataset, key, details={**details, "clusters": facts})
+    update_run(dataset, key, complete=False)
+    write_values(dataset, key, {id_: changed[was] for id_, was in zip(*members, strict=True)})
+    update_run(dataset, key, complete=True, details={**details, "clusters": facts})
 
 
 def _label_path(dataset: fo.Dataset, label_field: str) -> str:

@@ -24,6 +24,7 @@ from fiftyone_isoclip.dataset.groups import (
     report_of,
 )
 from fiftyone_isoclip.dataset.kept_pairs import KeptPairs, digest_of, keep_pairs, load_pairs
+from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, list_runs, save_run
 from fiftyone_isoclip.dataset.spaces import open_space
 from fiftyone_isoclip.dataset.thresholds import draw_curve, draw_histogram, find_threshold
@@ -38,6 +39,7 @@ from fiftyone_isoclip.projector import Band
 _TAG = "tag:"
 
 
+@one_writer("key")
 def find_duplicates(
     samples: Any,
     *,
@@ -128,6 +130,7 @@ def find_duplicates(
     return report_of(dataset, run, tuple(groups), space.stored.skipped)
 
 
+@one_writer("key")
 def find_exact_duplicates(
     samples: Any, *, prefer: str = DEFAULT_KEEPER_RULE, key: str = EXACT_KEY
 ) -> DuplicateReport:

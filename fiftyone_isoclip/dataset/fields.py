@@ -25,7 +25,7 @@ DEFAULT_FIELD = "clip_embedding"
 DEFAULT_INTO = "isoclip_embedding"
 """The field that ``upgrade`` writes IsoCLIP embeddings to unless told otherwise."""
 
-_KEY = re.compile(r"[a-z][a-z0-9_]*")
+_KEY = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _INFO = "isoclip"
 
 
@@ -62,12 +62,12 @@ def check_key(key: str) -> str:
     """Refuse a name that could not be a run key, a field and a folder alike.
 
     Raises:
-        DatasetError: unless it matches ``[a-z][a-z0-9_]*``.
+        DatasetError: unless it matches ``[a-z][a-z0-9_]*`` and has at most 100 characters.
     """
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise DatasetError(
-            f"{key!r} cannot be the name of a field or run; "
-            "use lower-case letters, digits and _, beginning with a letter"
+            f"{key!r} cannot be the name of a field or run; use lower-case letters, digits and _, "
+            "beginning with a letter, at most 100"
         )
     return key
 
@@ -102,12 +102,50 @@ def check_alive(dataset: fo.Dataset) -> None:
     Raises:
         DatasetError: it is gone.
     """
+    _read_document(dataset, "_id")
+
+
+def stored_kind(dataset: fo.Dataset, path: str) -> str | None:
+    """The type of a field as the database has it now, or None if there is no such field.
+
+    Raises:
+        DatasetError: the dataset is gone.
+    """
+    inside, kind = _read_document(dataset, "sample_fields")["sample_fields"], None
+    for part in path.split("."):
+        field = next((field for field in inside if field["name"] == part), None)
+        if field is None:
+            return None
+        inside, kind = field.get("fields") or [], field["ftype"]
+    return kind
+
+
+def look_anew(dataset: fo.Dataset) -> None:
+    """Learn what another process, or a step that failed, changed in a dataset.
+
+    Raises:
+        DatasetError: it is gone.
+    """
+    id_ = dataset._doc.id
+    check_alive(dataset)
+    dataset._doc.reload()  # first, because FiftyOne would look for it under an earlier name
+    dataset.reload()
+    if dataset._doc.id != id_:  # made again under the same name meanwhile
+        raise _gone(dataset)
+
+
+def _read_document(dataset: fo.Dataset, part: str) -> dict[str, Any]:
     # Writes to a deleted dataset succeed and change nothing, so nobody else would tell.
     if not dataset.deleted:
-        found = fo.core.odm.get_db_conn().datasets.find_one({"_id": dataset._doc.id}, {"_id": 1})
+        key, datasets = {"_id": dataset._doc.id}, fo.core.odm.get_db_conn().datasets
+        found: dict[str, Any] | None = datasets.find_one(key, {part: 1})
         if found is not None:
-            return
-    raise DatasetError(f"dataset {dataset.name!r} was deleted; load or create another one")
+            return found
+    raise _gone(dataset)
+
+
+def _gone(dataset: fo.Dataset) -> DatasetError:
+    return DatasetError(f"dataset {dataset.name!r} was deleted; load or create another one")
 
 
 def declare_field(
@@ -118,18 +156,27 @@ def declare_field(
     Raises:
         DatasetError: it exists with another type, or FiftyOne refuses the name.
     """
-    field = dataset.get_field(path)
-    if field is not None and not isinstance(field, kind):
-        raise DatasetError(
-            f"field {path!r} is a {type(field).__name__}, a {kind.__name__} is needed; "
-            "choose another name or delete that field"
-        )
-    if field is None:
+    if not _is_declared(dataset, path, kind):
         check_key(path.rsplit(".", 1)[-1])
-        try:
-            dataset.add_sample_field(path, kind, subfield=of)
-        except ValueError as error:
-            raise DatasetError(f"field {path!r} cannot be added: {error}") from error
+        from fiftyone_isoclip.dataset.locks import hold_record  # here, because it imports this
+
+        with hold_record(dataset):
+            if _is_declared(dataset, path, kind):
+                return
+            try:
+                dataset.add_sample_field(path, kind, subfield=of)
+            except ValueError as error:
+                raise DatasetError(f"field {path!r} cannot be added: {error}") from error
+
+
+def _is_declared(dataset: fo.Dataset, path: str, kind: type[fo.Field]) -> bool:
+    field = dataset.get_field(path)
+    if field is None or isinstance(field, kind):
+        return field is not None
+    raise DatasetError(
+        f"field {path!r} is a {type(field).__name__}, a {kind.__name__} is needed; "
+        "choose another name or delete that field"
+    )
 
 
 def read_origin(dataset: fo.Dataset, path: str) -> Origin | None:
@@ -161,10 +208,13 @@ def need_origin(dataset: fo.Dataset, path: str) -> Origin:
 
 def write_origin(dataset: fo.Dataset, path: str, origin: Origin) -> None:
     """Record on a field what makes its vectors."""
-    dataset.reload()  # after a rename FiftyOne would look for the field under its old name
-    field = dataset.get_field(path)
-    field.info = {**(field.info or {}), _INFO: asdict(origin)}
-    field.save()
+    from fiftyone_isoclip.dataset.locks import hold_record
+
+    with hold_record(dataset):
+        look_anew(dataset)  # after a rename FiftyOne would look for the field under its old name
+        field = dataset.get_field(path)
+        field.info = {**(field.info or {}), _INFO: asdict(origin)}
+        field.save()
 
 
 def claim_field(samples: Any, path: str, origin: Origin, *, overwrite: bool) -> None:

@@ -1,20 +1,119 @@
-"""One builder at a time, under a key nobody has: who is at it is told who, where, since when."""
+"""One writer at a time for a name of a dataset: the second is told who the first is, since when.
+
+The operating system keeps the locks, so it frees what a killed process held. They bind the
+processes and threads of one machine that share the folder for this package's files, and only this
+package: FiftyOne's own methods do not ask.
+"""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import inspect
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import fiftyone as fo
+import psutil
 from filelock import FileLock, Timeout
 
-from fiftyone_isoclip.dataset.fields import check_key
+from fiftyone_isoclip.dataset.fields import check_key, dataset_of, look_anew
 from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.errors import DatasetError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+A_MOMENT = 2.0
+"""Seconds for which a writer waits that takes a moment itself, such as a click in a review."""
+
+PATIENCE_SECONDS = 180.0
+"""How long a writer waits for one of another name who adds or deletes fields."""
+
+_RECORD = "fields, runs and views"
+
+
+def one_writer(*names: str, patience: float = 0.0) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let a verb write one at a time what these arguments of it name, joined by dots.
+
+    The verb's first argument is a dataset or view; see `hold` for the rest.
+    """
+
+    def decorate(verb: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(verb)
+
+        @functools.wraps(verb)
+        def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            dataset = dataset_of(next(iter(given.arguments.values())))
+            parts = (given.arguments[name] for name in names)
+            name = ".".join(str(part) for part in parts if part is not None)
+            with hold(dataset, name, patience=patience):
+                return verb(*args, **kwargs)
+
+        return alone
+
+    return decorate
+
+
+@contextmanager
+def hold(dataset: fo.Dataset, name: str, *, patience: float = 0.0) -> Iterator[None]:
+    """Be the one who writes what a name stands for: a field, a run, a brain run.
+
+    A thread may hold a name again that it holds; other names do not wait. What another process
+    wrote before is seen here from now on.
+
+    Args:
+        dataset: a clone has its own names, a renamed dataset keeps them.
+        name: what is going to be written.
+        patience: seconds to wait for another writer.
+
+    Raises:
+        DatasetError: another process or thread writes it, or nothing can be locked.
+    """
+    place = _place(dataset, name)
+    holder = place.with_suffix(".json")
+    lock = FileLock(place.with_suffix(".lock"), is_singleton=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.acquire(timeout=patience)
+    except Timeout as error:
+        raise DatasetError(
+            f"{name!r} of dataset {dataset.name!r} is being written by {_told(holder)}; wait until "
+            "it has ended (a killed process frees it), or use another name"
+        ) from error
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename or place} cannot be written ({error.strerror}), and {name!r} of "
+            f"dataset {dataset.name!r} needs a lock there; make room, or set FIFTYONE_ISOCLIP_DIR "
+            "to a folder that can be written, the same for all processes"
+        ) from error
+    with held:
+        if lock.lock_counter > 1:
+            yield
+            return
+        _tell(holder)
+        try:
+            look_anew(dataset)
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+
+
+def hold_record(dataset: fo.Dataset) -> AbstractContextManager[None]:
+    """Be the one who changes which fields, runs and views a dataset has.
+
+    FiftyOne reads these lists, changes them and writes them back: what another process put there
+    in between would be gone.
+    """
+    return hold(dataset, _RECORD, patience=PATIENCE_SECONDS)
 
 
 def check_brain_key(dataset: fo.Dataset, key: str) -> None:
@@ -32,29 +131,31 @@ def check_brain_key(dataset: fo.Dataset, key: str) -> None:
         )
 
 
-@contextmanager
-def hold(dataset: fo.Dataset, key: str) -> Iterator[None]:
-    """Keep other processes of this machine from building under the same key.
+def _place(dataset: fo.Dataset, name: str) -> Path:
+    """Where the lock of a name lies; a name can be anything, a file's name cannot."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return side_folder() / "locks" / f"{dataset._doc.id}-{digest}"
 
-    The operating system frees what a killed process held.
 
-    Raises:
-        DatasetError: if another process holds it.
-    """
-    folder = side_folder() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = folder / f"{dataset._doc.id}-{key}"
-    holder = name.with_suffix(".json")
+def _tell(holder: Path) -> None:
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    who = {"process": os.getpid(), "machine": socket.gethostname(), "since": since}
     try:
-        with FileLock(name.with_suffix(".lock"), timeout=0):
-            since = datetime.now().astimezone().isoformat(timespec="seconds")
-            who = {"process": os.getpid(), "machine": socket.gethostname(), "since": since}
-            holder.write_text(json.dumps(who))
-            yield
-    except Timeout as error:
-        who = json.loads(holder.read_text()) if holder.exists() else {}
-        raise DatasetError(
-            f"{key!r} of dataset {dataset.name!r} is being built by process "
-            f"{who.get('process', 'unknown')} on {who.get('machine', 'this machine')} since "
-            f"{who.get('since', 'a moment ago')}; wait until it has ended, or choose another key"
-        ) from error
+        holder.write_text(json.dumps(who))
+    except OSError:
+        holder.unlink(missing_ok=True)  # the lock holds on a full disk, too
+
+
+def _told(holder: Path) -> str:
+    """Who holds a lock, for people: nobody who was killed before it changed hands."""
+    try:
+        who = json.loads(holder.read_text())
+        process, machine, since = (str(who[part]) for part in ("process", "machine", "since"))
+        if machine == socket.gethostname():
+            # The number of a killed process may be another one's by now.
+            begun = psutil.Process(int(process)).create_time()
+            if begun > datetime.fromisoformat(since).timestamp() + 1:
+                raise ValueError(process)
+    except (OSError, ValueError, TypeError, KeyError, psutil.Error):
+        return "another process that began a moment ago"
+    return f"process {process} on {machine} since {since}"

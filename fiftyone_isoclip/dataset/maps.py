@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
+import fiftyone as fo
 import fiftyone.brain as fob
+from pymongo.errors import ConnectionFailure
 
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
-from fiftyone_isoclip.dataset.locks import check_brain_key, hold
+from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
+from fiftyone_isoclip.dataset.writing import insist, told_if_away
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.projector import Band
 
@@ -45,6 +49,8 @@ class MapReport:
         )
 
 
+@told_if_away
+@one_writer("brain_key")
 def map_embeddings(
     samples: Any,
     *,
@@ -87,21 +93,24 @@ def map_embeddings(
         )
     check_method(method, len(ids))
     mapped = dataset if len(ids) == len(dataset) else dataset.select(ids)
-    with hold(dataset, brain_key):
-        try:
-            fob.compute_visualization(
-                mapped,
-                embeddings=dict(zip(ids, vectors, strict=True)),
-                method=method,
-                brain_key=brain_key,
-                seed=seed,
-                **_settings(method, *vectors.shape),
-            )
-        except BaseException:
-            # FiftyOne registers a run before it computes it, and would leave it without results.
-            if dataset.has_brain_run(brain_key):
-                dataset.delete_brain_run(brain_key)
-            raise
+
+    def lay_out() -> None:
+        _clear(dataset, brain_key)
+        fob.compute_visualization(
+            mapped,
+            embeddings=dict(zip(ids, vectors, strict=True)),
+            method=method,
+            brain_key=brain_key,
+            seed=seed,
+            **_settings(method, *vectors.shape),
+        )
+
+    try:
+        insist(dataset, lay_out)
+    except BaseException:
+        with suppress(ConnectionFailure):
+            _clear(dataset, brain_key)
+        raise
     return MapReport(brain_key, method, str(space.band), len(ids), space.stored.skipped)
 
 
@@ -130,6 +139,12 @@ def check_method(method: str, n: int) -> None:
             f'method="tsne" was asked for {n} samples and takes at most {MOST_BY_TSNE}; '
             f'use "pca" or "umap", or a view of fewer: dataset.take({MOST_BY_TSNE})'
         )
+
+
+def _clear(dataset: fo.Dataset, brain_key: str) -> None:
+    # FiftyOne registers a run before it computes it, and would leave it without results.
+    if dataset.has_brain_run(brain_key):
+        dataset.delete_brain_run(brain_key)
 
 
 def _settings(method: MapMethod, n: int, dim: int) -> dict[str, Any]:

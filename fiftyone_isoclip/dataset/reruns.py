@@ -13,9 +13,11 @@ import fiftyone as fo
 from fiftyone_isoclip.dataset.checkpoints import clip_for
 from fiftyone_isoclip.dataset.embeddings import EmbedReport, Progress, embed
 from fiftyone_isoclip.dataset.fields import dataset_of, need_origin
+from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
 from fiftyone_isoclip.dataset.staleness import Staleness, find_staleness
 from fiftyone_isoclip.dataset.targets import Fields, list_targets
+from fiftyone_isoclip.dataset.writing import told_if_away
 from fiftyone_isoclip.errors import DatasetError
 
 VERBS: Mapping[str, tuple[str, str]] = {
@@ -45,6 +47,8 @@ class RerunReport:
         return f"run {self.run.key!r}: {self.stale}; {n_embedded} images embedded; now {found}"
 
 
+@told_if_away
+@one_writer("key")
 def rerun(dataset: fo.Dataset, key: str, *, progress: Progress = None) -> RerunReport:
     """Bring a run up to date: embed what is new or changed in its view, and find the same again.
 
@@ -62,7 +66,8 @@ def rerun(dataset: fo.Dataset, key: str, *, progress: Progress = None) -> RerunR
         CheckpointError: the field's checkpoint cannot be loaded.
     """
     run = load_run(dataset_of(dataset), key)
-    stale = find_staleness(dataset, run, thorough=True)
+    # What a run that was broken off was about is not known.
+    stale = find_staleness(dataset, run, thorough=True) if run.complete else Staleness()
     embedded = refresh_embeddings(dataset, run, progress=progress)
     return RerunReport(stale, embedded, find_again(dataset, run))
 

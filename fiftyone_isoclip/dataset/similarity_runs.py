@@ -9,7 +9,7 @@ import fiftyone.brain as fob
 
 from fiftyone_isoclip.dataset.embeddings import embed
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
-from fiftyone_isoclip.dataset.locks import check_brain_key, hold
+from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
@@ -17,6 +17,7 @@ from fiftyone_isoclip.dataset.zoo import register
 from fiftyone_isoclip.index import Storage, check_storage
 
 
+@one_writer("brain_key")
 def build_similarity(
     samples: Any,
     model: str | IsoClipModel = "isoclip-demo",
@@ -52,10 +53,9 @@ def build_similarity(
     register()
     check_storage(storage)
     loaded = load_model(model) if isinstance(model, str) else model
-    with hold(dataset, brain_key):
-        check_brain_key(dataset, brain_key)
-        embed(samples, loaded, field, patches_field=patches_field, batch_size=batch_size)
-        return _compute(dataset, loaded, brain_key, field, patches_field, storage)
+    check_brain_key(dataset, brain_key)
+    embed(samples, loaded, field, patches_field=patches_field, batch_size=batch_size)
+    return _compute(dataset, loaded, brain_key, field, patches_field, storage)
 
 
 def _compute(

@@ -21,10 +21,11 @@ from fiftyone_isoclip.dataset.fields import (
     read_origin,
     write_origin,
 )
+from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.sources import NO_EMBEDDING
 from fiftyone_isoclip.dataset.targets import Fields, list_targets
 from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors
-from fiftyone_isoclip.dataset.writing import write_values
+from fiftyone_isoclip.dataset.writing import Values, insist, told_if_away, write_all
 from fiftyone_isoclip.encoder import Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index.vectors import unit_rows
@@ -65,6 +66,9 @@ class UpgradeReport:
         )
 
 
+@told_if_away
+@one_writer("field")
+@one_writer("into")
 def upgrade(
     samples: Any,
     field: str,
@@ -105,11 +109,12 @@ def upgrade(
     if stored.ids:
         if check:
             _check_agreement(field, agreements, clip)
-        _register(dataset, field, clip)
+        insist(dataset, lambda: _register(dataset, field, clip))
         if need_origin(dataset, field).folder is None:
             refresh_copy(dataset, field)
     chosen = clip.image_band if band is None else band
-    claim_field(samples, into, Origin.of(clip, chosen), overwrite=True)
+    origin = Origin.of(clip, chosen)
+    insist(dataset, lambda: claim_field(samples, into, origin, overwrite=True))
     here = read_vectors(samples, field, clip.dim)
     _write(dataset, into, here, clip, chosen)
     return UpgradeReport(
@@ -187,17 +192,18 @@ def _register(dataset: fo.Dataset, field: str, clip: Clip) -> None:
         return
     declare_field(dataset, fields.source, fo.StringField)
     declare_field(dataset, fields.error, fo.StringField)
-    write_origin(dataset, field, Origin.of(clip))
     ids = set(dataset.exists(field).values("id"))
     targets = [target for target in list_targets(dataset, fields) if target.id in ids]
     sources = {target.id: target.source_now(clip.fingerprint) for target in targets}
-    write_values(dataset, fields.source, sources)
+    write_all(dataset, Values(fields.source, sources, fo.StringField))
+    write_origin(dataset, field, Origin.of(clip))  # last, because it says that all of it is done
 
 
 def _write(dataset: fo.Dataset, into: str, here: FieldVectors, clip: Clip, band: Band) -> None:
     """Store the upgraded vectors; a sample without a usable one loses what an earlier run made."""
-    write_values(dataset, into, dict.fromkeys(here.skipped))
+    write_all(dataset, Values(into, dict.fromkeys(here.skipped), fo.VectorField))
     for start in range(0, len(here.ids), _ROWS_AT_ONCE):
         block = slice(start, start + _ROWS_AT_ONCE)
         rows = clip.isoclip(band)(here.vectors[block])
-        write_values(dataset, into, dict(zip(here.ids[block], rows, strict=True)))
+        vectors = dict(zip(here.ids[block], rows, strict=True))
+        write_all(dataset, Values(into, vectors, fo.VectorField))

@@ -14,6 +14,7 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import dataset_of, declare_field
+from fiftyone_isoclip.dataset.locks import A_MOMENT, hold, hold_record
 from fiftyone_isoclip.dataset.writing import write_values
 
 VERDICTS_FIELD = "not_duplicates"
@@ -29,26 +30,28 @@ Verdicts = set[frozenset[str]]
 def say_not_duplicates(samples: Any, *groups: Sequence[str]) -> None:
     """Remember that no two samples of a group are duplicates, whatever their similarity."""
     dataset = dataset_of(samples)
-    declare_field(dataset, VERDICTS_FIELD, fo.ListField, fo.StringField)
-    held = _held(dataset, [id_ for ids in groups for id_ in ids])
-    for ids in groups:
-        for one, other in combinations([id_ for id_ in dict.fromkeys(ids) if id_ in held], 2):
-            held[one].add(other)
-            held[other].add(one)
-    _write(dataset, held)
+    with hold(dataset, VERDICTS_FIELD, patience=A_MOMENT):
+        declare_field(dataset, VERDICTS_FIELD, fo.ListField, fo.StringField)
+        held = _held(dataset, [id_ for ids in groups for id_ in ids])
+        for ids in groups:
+            for one, other in combinations([id_ for id_ in dict.fromkeys(ids) if id_ in held], 2):
+                held[one].add(other)
+                held[other].add(one)
+        _write(dataset, held)
 
 
 def forget_verdicts(samples: Any, ids: Sequence[str] | None = None) -> None:
     """Take back what was said of these samples among each other; None takes back everything."""
     dataset = dataset_of(samples)
-    if ids is None:
-        there = [name for name in (VERDICTS_FIELD, KEEP_FIELD) if dataset.has_field(name)]
-        if there:
-            dataset.delete_sample_fields(there)
-        return
-    if dataset.has_field(VERDICTS_FIELD):
-        held = _held(dataset, ids)
-        _write(dataset, {id_: others - set(ids) for id_, others in held.items()})
+    with hold(dataset, VERDICTS_FIELD, patience=A_MOMENT):
+        if ids is None:
+            there = [name for name in (VERDICTS_FIELD, KEEP_FIELD) if dataset.has_field(name)]
+            if there:
+                with hold_record(dataset):
+                    dataset.delete_sample_fields(there)
+        elif dataset.has_field(VERDICTS_FIELD):
+            held = _held(dataset, ids)
+            _write(dataset, {id_: others - set(ids) for id_, others in held.items()})
 
 
 def read_verdicts(samples: Any) -> Verdicts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -142,9 +143,8 @@ def test_every_run_remembers_what_finding_it_again_needs(
     find_duplicates(dataset, similarity=0.9, band="0/0", recall=0.99, prefer="sharpest")
     for run in list_runs(dataset):
         verb = reruns._verb(run)
-        asked = {
-            k: v for k, v in (verb.__kwdefaults__ or {}).items() if k not in ("key", "progress")
-        }
+        options = inspect.unwrap(verb).__kwdefaults__
+        asked = {k: v for k, v in options.items() if k not in ("key", "progress")}
         assert set(asked) <= {*run.parameters, "band"}, run.method
     assert load_run(dataset, "duplicates").band == "0/0"
 

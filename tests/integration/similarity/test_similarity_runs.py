@@ -237,25 +237,6 @@ def test_f02_a_failed_build_leaves_no_run(
     assert dataset.list_brain_runs() == []
 
 
-def test_f11_the_second_builder_is_told_who_the_first_is(dataset: fo.Dataset) -> None:
-    code = (
-        "import time, fiftyone as fo\n"
-        "from fiftyone_isoclip.dataset.locks import hold\n"
-        f"with hold(fo.load_dataset({dataset.name!r}), 'found'):\n"
-        "    print('held', flush=True)\n"
-        "    time.sleep(600)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None
-        while "held" not in first.stdout.readline():
-            assert first.poll() is None
-        with pytest.raises(DatasetError, match=f"being built by process {first.pid} on .* since 2"):
-            build_similarity(dataset, NAME, brain_key="found")
-        first.kill()
-
-    assert build_similarity(dataset, NAME, brain_key="found").total_index_size == 0
-
-
 @pytest.mark.parametrize("is_external", [True, False])
 def test_rows_in_half_precision_survive_a_reload_as_they_were(
     dataset: fo.Dataset, plain: Floats, ids: list[str], is_external: bool
