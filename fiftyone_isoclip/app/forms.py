@@ -10,8 +10,10 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of, read_origin
+from fiftyone_isoclip.dataset.places import MODELS_DIR, is_below, model_folders
 from fiftyone_isoclip.encoder import find_checkpoint, list_checkpoints
-from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.encoder.checkpoints import weights_path
+from fiftyone_isoclip.errors import CheckpointError, IsoClipError
 from fiftyone_isoclip.projector import Band
 
 Context = Any
@@ -69,14 +71,43 @@ def choose_model(inputs: types.Object, ctx: Context, default: str) -> None:
     chosen = inputs.str(
         "model",
         label="Model",
-        description="A name from the list; or open_clip's ARCHITECTURE/TAG, ARCHITECTURE//path/to/"
-        "weights, or hf-hub:ORGANISATION/MODEL. isoclip-demo is tiny and needs no download.",
+        description="A name from the list; or open_clip's ARCHITECTURE/TAG, "
+        f"hf-hub:ORGANISATION/MODEL, or ARCHITECTURE//path/to/weights below {MODELS_DIR}. "
+        "isoclip-demo is tiny and needs no download.",
         default=default,
         required=True,
         view=choices,
     )
     if asked := ctx.params.get("model"):
-        check(chosen, lambda: find_checkpoint(asked))
+        check(chosen, lambda: _check_model(ctx, str(asked)))
+
+
+def is_from_app(ctx: Context) -> bool:
+    """Whether the App asks, at once or by a delegated run, and not Python."""
+    return "operator_uri" in ctx.request_params
+
+
+def _check_model(ctx: Context, name: str) -> None:
+    """Refuse a name that is no checkpoint's, or from the App one of a file elsewhere.
+
+    Who reaches the App need not be who owns the files of the machine it runs on.
+    """
+    path = weights_path(name)
+    known = name in _checkpoints(ctx.dataset) or not is_from_app(ctx)
+    # Before it is looked for: whether there is such a file is nobody's business.
+    if path and not known and not any(is_below(path, folder) for folder in model_folders()):
+        raise CheckpointError(
+            f"{name!r} names a file, and the App reads weights from FiftyOne's model zoo and from "
+            f"the folder that {MODELS_DIR} names only; put them there, or compute the embeddings "
+            "in Python or with isoclip embed"
+        )
+    find_checkpoint(name)
+
+
+def _checkpoints(dataset: fo.Dataset) -> set[str]:
+    """The checkpoints of the embeddings that a dataset has."""
+    origins = (read_origin(dataset, field) for field in plain_fields(dataset))
+    return {origin.checkpoint for origin in origins if origin is not None}
 
 
 def choose_band(inputs: types.Object, ctx: Context, origin: Any) -> None:

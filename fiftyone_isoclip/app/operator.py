@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_isoclip.app.forms import REFUSAL, Context, refuse
+from fiftyone_isoclip.app.forms import REFUSAL, Context, is_from_app, refuse
 from fiftyone_isoclip.app.plan_tokens import is_good, mint_token, redeem_token
 from fiftyone_isoclip.app.steps import Step, Steps, finish
 from fiftyone_isoclip.app.told import tell_error
@@ -101,14 +101,14 @@ class SteppedOperator(foo.Operator, ABC):
 
     def resolve_run_name(self, ctx: Context) -> str:
         """The name of a delegated run; FiftyOne asks for it when it is about to queue one."""
-        if _is_from_app(ctx):
+        if _is_asked_now(ctx):
             redeem_token(ctx.params.pop(TOKEN, None), purpose_of(self.uri, ctx.dataset))
         return str(self.name)
 
     def execute(self, ctx: Context) -> Any:
         """Stream steps to the App; do the same work at once for Python and delegated runs."""
         # FiftyOne drops what a generator returns.
-        return self._stream(ctx) if _is_from_app(ctx) else self._finish(ctx)
+        return self._stream(ctx) if _is_asked_now(ctx) else self._finish(ctx)
 
     def resolve_output(self, ctx: Context) -> types.Property:
         """How the App lists the result of a delegated run."""
@@ -155,10 +155,10 @@ def _unseen() -> types.View:
     return types.TextFieldView(componentsProps={"container": {"sx": {"display": "none"}}})
 
 
-def _is_from_app(ctx: Context) -> bool:
+def _is_asked_now(ctx: Context) -> bool:
     """Whether the App's server was asked just now, and not Python or a delegated run's worker."""
     # Beware: a request can claim to be delegated; only the worker knows the operation's id.
-    return "operator_uri" in ctx.request_params and ctx._delegated_operation_id is None
+    return is_from_app(ctx) and ctx._delegated_operation_id is None
 
 
 def _show_error(ctx: Context, sentence: str) -> Iterator[Any]:

@@ -128,6 +128,21 @@ def find_checkpoint(name: str) -> Checkpoint:
     return _published(architecture, pretrained) or Checkpoint(name, architecture, pretrained)
 
 
+def weights_path(name: str) -> Path | None:
+    """The file or folder that a name asks for, whether or not it is there; None if for none."""
+    if name.startswith("local-dir:"):
+        return Path(name.removeprefix("local-dir:"))
+    architecture, _, pretrained = name.partition("/")
+    if not pretrained or name.startswith("hf-hub:"):
+        return None
+
+    import open_clip  # here, because it takes seconds and naming a checkpoint should not
+
+    if architecture not in open_clip.list_models() or _is_tag(architecture, pretrained):
+        return None
+    return Path(pretrained)
+
+
 def unpublished_band(spectrum: Spectrum, side: str) -> Band:
     """The band of a checkpoint that has none: k_bottom by the spectrum, k_top a cautious share.
 
@@ -161,9 +176,9 @@ def _require_architecture(name: str, architecture: str) -> None:
 def _require_weights(name: str, architecture: str, pretrained: str) -> None:
     import open_clip  # here, because it takes seconds and naming a checkpoint should not
 
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if pretrained.lower().replace("-", "_") in tags or Path(pretrained).is_file():
+    if _is_tag(architecture, pretrained) or Path(pretrained).is_file():
         return
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
     choice = f"{architecture}/{tags[0]}" if tags else f"{architecture}/PATH-OF-A-FILE"
     listed = f"its tags are {', '.join(tags)}" if tags else "it has no published weights"
     if not pretrained:
@@ -174,6 +189,13 @@ def _require_weights(name: str, architecture: str, pretrained: str) -> None:
         f"{name!r} asks for the weights {pretrained!r}, which is neither a tag of {architecture} "
         f"nor an existing file; {listed}{_nearest(pretrained, tags)}"
     )
+
+
+def _is_tag(architecture: str, pretrained: str) -> bool:
+    import open_clip  # here, because it takes seconds and naming a checkpoint should not
+
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    return pretrained.lower().replace("-", "_") in tags
 
 
 def _nearest(name: str, candidates: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import fiftyone as fo
 import pytest
 import torch
 
+from fiftyone_isoclip.dataset.places import MODELS_DIR
 from tests.checkpoints import write_checkpoint
 
 
@@ -19,7 +21,8 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a small checkpoint."""
+    """The name of a small checkpoint, which the App may be asked for as well."""
+    os.environ[MODELS_DIR] = str(tmp_path_factory.getbasetemp())
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 

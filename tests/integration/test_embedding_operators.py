@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def families(dataset: fo.Dataset, fill: Fill, pictures: Path, checkpoint: str) -
 
 
 def defaults(verb: Any, *names: str) -> dict[str, Any]:
-    return {name: verb.__kwdefaults__[name] for name in names}
+    return {name: inspect.signature(verb).parameters[name].default for name in names}
 
 
 def test_clusters_are_those_of_the_verb_and_the_grid_shows_them(
@@ -225,9 +226,9 @@ def test_forms_and_verbs_have_one_default(dataset: fo.Dataset, families: list[st
     assert {name: asked[name] for name in ("method", "field")} == defaults(
         map_embeddings, "method", "field"
     )
-    assert asked["key"] == map_embeddings.__kwdefaults__["brain_key"]
+    assert asked["key"] == defaults(map_embeddings, "brain_key")["brain_key"]
     names = ("field", "storage")
     asked = ask(dataset, INDEX).params
     assert {name: asked[name] for name in names} == defaults(build_similarity, *names)
     dataset.add_sample_field("theirs", fo.VectorField)
-    assert ask(dataset, UPGRADE).params["into"] == upgrade.__kwdefaults__["into"]
+    assert ask(dataset, UPGRADE).params["into"] == defaults(upgrade, "into")["into"]
