@@ -1,13 +1,14 @@
-"""Change a store over and over, each time dying at another step: `python -m tests.kills FOLDER`.
+"""Change files over and over, each time dying at another step: `python -m tests.kills FOLDER`.
 
-Each system call that changes the disk is a step, and a writer dies before it, after it, or (where
-the step writes) with half of its bytes written. Every death leaves a folder of its own, named after
-its moment, for the test to look at.
+Each system call that changes the disk is a step. A writer dies before it, after it, or (where the
+step writes) with half of its bytes written, or is stopped by Ctrl-C before it. Every death leaves a
+folder of its own, named after its moment, for the test to look at.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from fiftyone_isoclip.index import write_store
 from fiftyone_isoclip.index.store import append_store, read_store, remove_rows
+from tests.steps import at_step
 
-CALLS = ("mkdir", "open", "write", "fsync", "replace", "unlink")
-MOMENTS = {"before": CALLS, "halfway": ("write",), "after": CALLS}
+MOMENTS = ("before", "halfway", "after", "stopped")
+KILLED, STOPPED = 9, 130
 OLD = (np.arange(1, 13, dtype=np.float32).reshape(4, 3), ["a", "b", "c", "d"])
 NEW = (-np.arange(1, 16, dtype=np.float32).reshape(5, 3), ["e", "f", "g", "h", "i"])
 BOTH = (np.concatenate([OLD[0], NEW[0]]), [*OLD[1], *NEW[1]])
@@ -52,46 +54,61 @@ CHANGES = {
 }
 
 
-def die_at(step, moment):
-    """Make the step-th of the calls end this process at a moment."""
-    taken = 0
-
-    def dying(call):
-        def instead(*args, **kwargs):
-            nonlocal taken
-            taken += 1
-            if taken != step:
-                return call(*args, **kwargs)
-            try:
-                if moment == "halfway":
-                    call(args[0], args[1][: len(args[1]) // 2])
-                elif moment == "after":
-                    call(*args, **kwargs)
-            finally:
-                os._exit(9)
-
-        return instead
-
-    for name in MOMENTS[moment]:
-        setattr(os, name, dying(getattr(os, name)))
-
-
-def die_everywhere(root, start, change):
+def die_everywhere(root, prepare, change):
+    """Make folders as `prepare` does, and die in each at another step of `change`."""
     for moment in MOMENTS:
-        step, survived = 0, False
-        while not survived:
+        step, code = 0, None
+        while code != 0:
             step += 1
             folder = root / f"{moment}-{step:02}"
-            if start is not None:
-                write(folder, start)
+            prepare(folder)
             child = os.fork()
             if child == 0:
-                die_at(step, moment)
-                change(folder)
-                os._exit(0)
-            survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                os._exit(_die(step, moment, lambda folder=folder: change(folder)))
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert code in (0, STOPPED if moment == "stopped" else KILLED), (folder, code)
+
+
+def _die(step, moment, change):
+    def stop():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def end():
+        os._exit(KILLED)
+
+    stopped = moment == "stopped"
+    try:
+        with at_step(step, "before" if stopped else moment, stop if stopped else end) as steps:
+            change()
+    except KeyboardInterrupt:
+        return STOPPED
+    return 0 if steps.taken < step else 1  # one who was stopped must not go on
+
+
+def main(root):
+    from tests.writers import NEW, OLD, WRITERS
+
+    for name, (start, change, _) in CHANGES.items():
+
+        def prepare(folder, start=start):
+            if start is not None:
+                write(folder, start)
+
+        die_everywhere(root / "store" / name, prepare, change)
+    for writer in WRITERS:
+        for name in ("first", "replace"):
+
+            def prepare(folder, name=name, writer=writer):
+                folder.mkdir(parents=True)
+                if name == "replace":
+                    writer.write(folder / writer.name, OLD)
+
+            die_everywhere(
+                root / writer.name / name,
+                prepare,
+                lambda folder, writer=writer: writer.write(folder / writer.name, NEW),
+            )
 
 
 if __name__ == "__main__":
-    for name, (start, change, _) in CHANGES.items():
-        die_everywhere(Path(sys.argv[1]) / name, start, change)
+    main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Everything of ours that writes a file whole: how to write one of two contents, and which it is."""
+"""Everything of ours that writes a file whole, each with two contents that are told apart."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fiftyone_isoclip.dataset.kept_pairs import KeptPairs, read_pairs, write_pairs
 from fiftyone_isoclip.files.embeddings import FileEmbeddings, read_embeddings, write_embeddings
 from fiftyone_isoclip.files.reports import write_json
 from fiftyone_isoclip.index import Pairs
+from fiftyone_isoclip.index.pair_files import KeptPairs, read_pairs, write_pairs
 from fiftyone_isoclip.index.search_files import read_inverted, write_inverted
 from fiftyone_isoclip.index.search_inverted import row_keys, train
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import IsoClipError
-from fiftyone_isoclip.files.reports import write_atomically
+from fiftyone_isoclip.index.whole_files import write_whole
 
 
 def draw_spectrum(clip: Clip, path: Path) -> None:
@@ -40,4 +40,4 @@ def draw_spectrum(clip: Clip, path: Path) -> None:
         figure.savefig(drawn, format=path.suffix.lstrip(".").lower() or "png", dpi=150)
     except ValueError as error:
         raise IsoClipError(f"{path} cannot be drawn: {error}") from error
-    write_atomically(path, lambda file: file.write(drawn.getbuffer()), drawn.tell())
+    write_whole(path, lambda file: file.write(drawn.getbuffer()), drawn.tell())

@@ -35,7 +35,8 @@ class Indexed:
     Shapes: `source` holds the vectors as they were given, (n, r) or (n, k); `sample_ids` and
     `label_ids` are (n,), the latter None unless the vectors are of patches; `keys` (n,) stand for
     the vectors as they were given. With an `embedding_map` the vectors are plain CLIP embeddings
-    and images are searched through it. `inverted` was made of most of the rows, if they are many.
+    and images are searched through it, which is known once the rows are settled. `inverted` was
+    made of most of the rows, if they are many.
     """
 
     sample_ids: Ids
@@ -44,6 +45,7 @@ class Indexed:
     keys: Keys
     embedding_map: EmbeddingMap | None = None
     inverted: InvertedFile | None = None
+    is_settled: bool = False
 
     @classmethod
     def empty(cls, *, patches: bool) -> Indexed:

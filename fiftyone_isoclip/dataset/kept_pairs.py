@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,22 +14,19 @@ import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_isoclip.dataset.places import side_folder
-from fiftyone_isoclip.index import Pairs
+from fiftyone_isoclip.dataset.places import side_path
+from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.index.pair_files import KeptPairs, read_pairs, write_pairs
+
+__all__ = ["KeptPairs", "digest_of", "drop_pairs", "keep_pairs", "load_pairs"]
 
 logger = logging.getLogger(__name__)
 
 _OPENED = 4
 """How many files stay in memory: one for each of the datasets that are looked at by turns."""
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class KeptPairs:
-    """Pairs of rows, the sample that stands for each row, and a digest of the vectors compared."""
-
-    ids: npt.NDArray[np.str_]
-    pairs: Pairs
-    digest: str
+_ORPHAN_SECONDS = 86_400
+"""A file that no run names belongs to one that is being saved, or after so long to nobody."""
 
 
 def digest_of(ids: list[str], vectors: npt.NDArray[np.float32]) -> str:
@@ -42,66 +39,58 @@ def digest_of(ids: list[str], vectors: npt.NDArray[np.float32]) -> str:
 def keep_pairs(dataset: fo.Dataset, kept: KeptPairs) -> str | None:
     """Write pairs to a file; -> the name under which `load_pairs` finds them, None if it failed."""
     name = uuid.uuid4().hex
-    path = _path(dataset, name)
-    part = path.with_suffix(".part")
-    pairs = kept.pairs
-    recall = np.nan if pairs.recall is None else pairs.recall
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                ids=kept.ids,
-                left=pairs.left.astype(np.int32),
-                right=pairs.right.astype(np.int32),
-                similarity=pairs.similarity,
-                least=pairs.least,
-                recall=recall,
-                digest=kept.digest,
-            )
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
+        write_pairs(_path(dataset, name), kept, str(dataset._doc.id))
+    except StoreError as error:
         logger.warning("the pairs are not kept, moving the similarity searches anew: %s", error)
         return None
+    _remove_orphans(dataset)
     return name
 
 
 def load_pairs(dataset: fo.Dataset, name: str | None) -> KeptPairs | None:
-    """The pairs kept under a name, or None if there are none (any more)."""
+    """The pairs kept under a name, or None if there are none (any more).
+
+    A file that is damaged, or of another dataset, is said in the log.
+    """
     if not name:
         return None
-    path = _path(dataset, name)
     try:
-        return _read(str(path), path.stat().st_mtime_ns)
-    except Exception as error:  # there is hardly one that numpy does not raise on a damaged file
-        logger.info("there are no kept pairs %r: %s", name, error)
-        return None
+        path = _path(dataset, name)
+        now = path.stat()
+        state = (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        return _opened(path, str(dataset._doc.id), state)
+    except FileNotFoundError:
+        logger.info("there are no kept pairs %r", name)
+    except OSError as error:
+        logger.warning("%s cannot be read: %s", error.filename, error.strerror)
+    except StoreError as error:
+        logger.warning("%s", error)
+    return None
 
 
 def drop_pairs(dataset: fo.Dataset, name: str | None) -> None:
     """Delete the file of a name, if there is one."""
     if name:
-        _path(dataset, name).unlink(missing_ok=True)
+        with suppress(StoreError):  # a name that was changed by hand is no file of ours
+            _path(dataset, name).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=_OPENED)
-def _read(path: str, written: int) -> KeptPairs:
-    # numpy leaves a damaged file open that it opened itself.
-    with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as held:
-        recall = float(held["recall"])
-        pairs = Pairs(
-            len(held["ids"]),
-            held["left"].astype(np.int64),
-            held["right"].astype(np.int64),
-            held["similarity"],
-            float(held["least"]),
-            None if np.isnan(recall) else recall,
-        )
-        return KeptPairs(held["ids"], pairs, str(held["digest"]))
+def _opened(path: Path, dataset_id: str, state: tuple[int, ...]) -> KeptPairs:
+    return read_pairs(path, dataset_id)
+
+
+def _remove_orphans(dataset: fo.Dataset) -> None:
+    """Delete what processes left that were killed between writing pairs and saving their run."""
+    runs = [dataset.get_run_info(key).config for key in dataset.list_runs()]
+    named = {getattr(config, "details", {}).get("pairs") for config in runs}
+    for path in _path(dataset, "any").parent.glob("*.pairs"):
+        with suppress(OSError):
+            if path.stem not in named and time.time() - path.stat().st_mtime > _ORPHAN_SECONDS:
+                path.unlink()
 
 
 def _path(dataset: fo.Dataset, name: str) -> Path:
     # A clone has an id of its own, so deleting its run leaves the file of the original alone.
-    return side_folder() / "pairs" / str(dataset._doc.id) / f"{Path(name).name}.npz"
+    return side_path("pairs", str(dataset._doc.id), f"{name}.pairs")

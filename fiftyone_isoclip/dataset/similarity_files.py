@@ -9,7 +9,7 @@ from pathlib import Path
 import fiftyone as fo
 
 from fiftyone_isoclip.dataset.indexed import Indexed
-from fiftyone_isoclip.dataset.places import side_folder
+from fiftyone_isoclip.dataset.places import side_path
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.index.search_files import read_inverted, write_inverted
 
@@ -18,10 +18,12 @@ logger = logging.getLogger(__name__)
 
 def inverted_path(dataset: fo.Dataset, brain_key: str) -> Path:
     """Where the inverted file of a brain run lies; it may be deleted at any time."""
-    return side_folder() / "search" / str(dataset._doc.id) / f"{brain_key}.inverted"
+    return side_path("search", str(dataset._doc.id), f"{brain_key}.inverted")
 
 
-def prepare(indexed: Indexed, path: Path | None, origin: str) -> Indexed:
+def prepare(
+    indexed: Indexed, path: Path | None, *, fingerprint: str | None, band: str | None
+) -> Indexed:
     """Give an index of many rows an inverted file that fits them: read, extended or made anew.
 
     A file that is damaged or of other rows is said in the log, and so is one that cannot be
@@ -30,11 +32,13 @@ def prepare(indexed: Indexed, path: Path | None, origin: str) -> Indexed:
     Args:
         indexed: the rows.
         path: where the file is kept; None keeps it in memory.
-        origin: the weights and the band of what images are compared by.
+        fingerprint: of the weights behind what images are compared by, if known.
+        band: of what images are compared by, if known.
     """
     if indexed.inverted is None and path is not None:
         try:
-            indexed = replace(indexed, inverted=read_inverted(path, origin=origin))
+            found = read_inverted(path, fingerprint=fingerprint, band=band)
+            indexed = replace(indexed, inverted=found)
         except FileNotFoundError:
             pass
         except StoreError as error:
@@ -46,7 +50,7 @@ def prepare(indexed: Indexed, path: Path | None, origin: str) -> Indexed:
     prepared = replace(indexed, inverted=indexed.search.prepared().inverted)
     if path is not None and prepared.inverted is not None:
         try:
-            write_inverted(path, prepared.inverted, origin=origin)
+            write_inverted(path, prepared.inverted, fingerprint=fingerprint, band=band)
         except StoreError as error:
             logger.warning("%s", error)
     return prepared

@@ -86,7 +86,7 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
         found = _nearest(
             by, vectors, index.n if k is None else k, self._viewed_rows(indexed), reverse
         )
-        if k is not None and self._forget_gone(np.unique(found.rows)):
+        if k is not None and self._forget_gone(indexed, np.unique(found.rows)):
             return self._kneighbors(query, k, reverse, aggregation, return_dists)
         return _told(indexed, list(found.rows), list(found.similarities), is_single, return_dists)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import fiftyone.brain.internal.core.utils as fbu
 import numpy as np
-from fiftyone.brain.similarity import SimilarityIndex
 
 from fiftyone_isoclip.dataset.fields import Origin, read_origin
 from fiftyone_isoclip.dataset.indexed import (
@@ -24,6 +23,7 @@ from fiftyone_isoclip.dataset.indexed import (
 from fiftyone_isoclip.dataset.similarity_field import embedding_path, existing_ids, read_field
 from fiftyone_isoclip.dataset.similarity_files import inverted_path, prepare
 from fiftyone_isoclip.dataset.similarity_map import choose_map
+from fiftyone_isoclip.dataset.similarity_views import ThreadViews
 from fiftyone_isoclip.dataset.zoo import register
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.projector import WHOLE
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from fiftyone_isoclip.projector import EmbeddingMap
 
 
-class SimilarityRows(SimilarityIndex):
-    """The half of an index that holds the rows; `FaissSimilarityIndex` adds the answers."""
+class SimilarityRows(ThreadViews):
+    """The half of an index that holds the rows; `FaissSimilarityIndex` adds the answers.
+
+    Threads may search while others change it: what is searched is read once, in one piece, and
+    changes wait for each other.
+    """
 
     def __init__(
         self,
@@ -46,9 +50,9 @@ class SimilarityRows(SimilarityIndex):
         backend: Any = None,
     ) -> None:
         self._dataset = samples._dataset  # the frames' own for a view of frames
-        self._is_settled = False
-        self._preparing = threading.Lock()
-        SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
+        self._changing = threading.RLock()
+        self._preparing = threading.Lock()  # taken before the other one
+        super().__init__(samples, config, brain_key, backend=backend)
         self._indexed = self._read() if indexed is None else indexed
 
     @property
@@ -95,23 +99,24 @@ class SimilarityRows(SimilarityIndex):
             DatasetError: if ids are in the index already and that is not allowed.
         """
         new = Indexed.of(embeddings, sample_ids, label_ids, self.config.storage)
-        if not overwrite:
-            new = without_known(new, self._indexed.ids, allow_existing, warn_existing)
-        if new.source.n == 0:
-            return
-        indexed = self._settled(self._indexed.put(new))
-        if not self.is_external:
-            ids = sample_ids if label_ids is None else label_ids
-            given = dict(zip(map(str, ids), embeddings, strict=True))
-            fbu.add_embeddings(
-                self._dataset,
-                [np.asarray(given[id_]) for id_ in new.ids.tolist()],
-                new.sample_ids.tolist(),
-                None if new.label_ids is None else new.label_ids.tolist(),
-                self.config.embeddings_field,
-                patches_field=self.config.patches_field,
-            )
-        self._replace(indexed, reload)
+        with self._changing:
+            if not overwrite:
+                new = without_known(new, self._indexed.ids, allow_existing, warn_existing)
+            if new.source.n == 0:
+                return
+            indexed = self._settled(self._indexed.put(new))
+            if not self.is_external:
+                ids = sample_ids if label_ids is None else label_ids
+                given = dict(zip(map(str, ids), embeddings, strict=True))
+                fbu.add_embeddings(
+                    self._dataset,
+                    [np.asarray(given[id_]) for id_ in new.ids.tolist()],
+                    new.sample_ids.tolist(),
+                    None if new.label_ids is None else new.label_ids.tolist(),
+                    self.config.embeddings_field,
+                    patches_field=self.config.patches_field,
+                )
+            self._replace(indexed, reload)
 
     def remove_from_index(
         self,
@@ -126,24 +131,25 @@ class SimilarityRows(SimilarityIndex):
         Raises:
             DatasetError: if ids are not in the index and that is not allowed.
         """
-        indexed = self._indexed
-        gone = np.zeros(indexed.source.n, np.bool_)
-        for asked, known in ((sample_ids, indexed.sample_ids), (label_ids, indexed.label_ids)):
-            if asked is not None and known is not None:
-                check_known(asked, known, allow_missing, warn_missing)
-                gone |= np.isin(known, list(asked))
-        if not gone.any():
-            return
-        if not self.is_external:
-            patches = indexed.label_ids is not None
-            fbu.remove_embeddings(
-                self._dataset,
-                self.config.embeddings_field,
-                sample_ids=None if patches else indexed.ids[gone].tolist(),
-                label_ids=indexed.ids[gone].tolist() if patches else None,
-                patches_field=self.config.patches_field,
-            )
-        self._replace(indexed.keep(~gone), reload)
+        with self._changing:
+            indexed = self._indexed
+            gone = np.zeros(indexed.source.n, np.bool_)
+            for asked, known in ((sample_ids, indexed.sample_ids), (label_ids, indexed.label_ids)):
+                if asked is not None and known is not None:
+                    check_known(asked, known, allow_missing, warn_missing)
+                    gone |= np.isin(known, list(asked))
+            if not gone.any():
+                return
+            if not self.is_external:
+                patches = indexed.label_ids is not None
+                fbu.remove_embeddings(
+                    self._dataset,
+                    self.config.embeddings_field,
+                    sample_ids=None if patches else indexed.ids[gone].tolist(),
+                    label_ids=indexed.ids[gone].tolist() if patches else None,
+                    patches_field=self.config.patches_field,
+                )
+            self._replace(indexed.keep(~gone), reload)
 
     def get_embeddings(
         self,
@@ -186,8 +192,8 @@ class SimilarityRows(SimilarityIndex):
     def reload(self) -> None:
         """Read the field again, if the vectors come from one, and look at the view anew."""
         if not self.is_external:
-            self._is_settled = False
-            self._indexed = self._read()
+            with self._changing:
+                self._indexed = self._read()
         super().reload()
 
     def cleanup(self) -> None:
@@ -198,8 +204,11 @@ class SimilarityRows(SimilarityIndex):
     @property
     def saved(self) -> dict[str, Any]:
         """What FiftyOne stores of these results."""
-        saved = self.settle().saved(with_vectors=self.is_external)
-        return {**saved, "is_settled": self._is_settled}
+        indexed = self.settle()
+        return {
+            **indexed.saved(with_vectors=self.is_external),
+            "is_settled": indexed.is_settled,
+        }
 
     def attributes(self) -> list[str]:
         """The attributes that FiftyOne stores."""
@@ -225,9 +234,11 @@ class SimilarityRows(SimilarityIndex):
 
     def settle(self) -> Indexed:
         """The rows, settled which map images are searched through."""
-        if not self._is_settled:
-            self._indexed = self._settled(self._indexed)
-        return self._indexed
+        indexed: Indexed = self._indexed
+        if not indexed.is_settled:
+            with self._changing:
+                self._indexed = indexed = self._settled(self._indexed)
+        return indexed
 
     def prepare(self) -> Indexed:
         """The settled rows, with an inverted file that fits them if they are many.
@@ -241,27 +252,29 @@ class SimilarityRows(SimilarityIndex):
                 indexed = self.settle()  # another thread may have been faster
                 if indexed.search.is_due:
                     path = None if self.key is None else inverted_path(self._dataset, self.key)
-                    origin = f"{self.config.fingerprint} {self.config.band}"
-                    self._indexed = indexed = prepare(indexed, path, origin)
+                    fingerprint, band = self.config.fingerprint, self.config.band
+                    indexed = prepare(indexed, path, fingerprint=fingerprint, band=band)
+                    with self._changing:
+                        # It also fits rows of which some have come or gone meanwhile.
+                        self._indexed = replace(self._indexed, inverted=indexed.inverted)
         if self.config.search != indexed.search.description:
-            self.config.search = indexed.search.description
-            if self.key is not None and self._dataset.has_brain_run(self.key):
-                self.save_config()
+            with self._changing:
+                self.config.search = indexed.search.description
+                if self.key is not None and self._dataset.has_brain_run(self.key):
+                    self.save_config()
         return indexed
 
     def _settled(self, indexed: Indexed) -> Indexed:
         """These rows with the map that images are searched through, checked against the model."""
-        if indexed.source.n == 0:
+        if indexed.is_settled or indexed.source.n == 0:
             return indexed
-        if not self._is_settled:
-            model = self._isoclip_model()
-            if model is not None:
-                field = self.config.embeddings_field
-                found = choose_map(model, indexed.source.dim, self._origin(), field)
-                indexed = replace(indexed, embedding_map=found)
-                self._remember(model)
-            self._is_settled = True
-        return indexed
+        model = self._isoclip_model()
+        if model is None:
+            return replace(indexed, is_settled=True)
+        field = self.config.embeddings_field
+        found = choose_map(model, indexed.source.dim, self._origin(), field)
+        self._remember(model)
+        return replace(indexed, embedding_map=found, is_settled=True)
 
     def _remember(self, model: IsoClipModel) -> None:
         """Write into the run's configuration what the vectors are compared by."""
@@ -277,8 +290,7 @@ class SimilarityRows(SimilarityIndex):
         origin = self._origin()
         same = origin is None or self.config.fingerprint in (None, origin.fingerprint)
         if same and dim and (found is None or found.plain_dim == dim):
-            self._indexed = replace(self._indexed, embedding_map=found)
-            self._is_settled = True
+            self._indexed = replace(self._indexed, embedding_map=found, is_settled=True)
 
     def _origin(self) -> Origin | None:
         field = self.config.embeddings_field
@@ -300,15 +312,16 @@ class SimilarityRows(SimilarityIndex):
     def _replace(self, indexed: Indexed, look_anew: bool) -> None:
         self._indexed = indexed
         if look_anew:
-            SimilarityIndex.reload(self)
+            super().reload()
 
-    def _forget_gone(self, rows: Rows) -> bool:
+    def _forget_gone(self, indexed: Indexed, rows: Rows) -> bool:
         """Drop what was deleted from the dataset if any of these rows was; whether it was."""
-        indexed = self._indexed
         patches_field = self.config.patches_field if indexed.label_ids is not None else None
         samples = np.unique(indexed.sample_ids[rows]).tolist()
         if existing_ids(self._dataset, patches_field, samples).issuperset(indexed.ids[rows]):
             return False
-        there = existing_ids(self._dataset, patches_field)
-        self._replace(indexed.keep(np.isin(indexed.ids, list(there))), look_anew=True)
+        with self._changing:  # what another thread adds now is no longer missing
+            there = existing_ids(self._dataset, patches_field)
+            now = self._indexed
+            self._replace(now.keep(np.isin(now.ids, list(there))), look_anew=True)
         return True

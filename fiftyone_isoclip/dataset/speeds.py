@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fiftyone_isoclip.dataset.places import side_folder
+from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.index.whole_files import write_whole
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.encoder import Clip  # imports torch: a form asks for a speed without
@@ -28,13 +29,10 @@ def remember_speed(clip: Clip, images: int, seconds: float) -> None:
         return
     name = _name(clip.checkpoint.name, clip.device, clip.precision)
     speeds = _read() | {name: images / seconds}
+    content = json.dumps(speeds, indent=2).encode()
     try:
-        _path().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_path().parent) as made:
-            draft = Path(made) / "speeds"
-            draft.write_text(json.dumps(speeds, indent=2))
-            draft.replace(_path())
-    except OSError as error:
+        write_whole(_path(), lambda file: file.write(content), len(content), make_folder=True)
+    except StoreError as error:
         logger.info("the speed of embedding is not remembered: %s", error)
 
 

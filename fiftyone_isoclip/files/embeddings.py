@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_isoclip.encoder import Clip, embed_images
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.files.listing import Listing, reason_of
-from fiftyone_isoclip.files.reports import write_atomically
+from fiftyone_isoclip.index.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.encoder import Clip  # imports torch: what is stored is read without
+
+_FORMAT = 1
 
 Progress = Callable[[int], object]
 """Is told how many more images are done."""
@@ -57,6 +61,8 @@ def embed_files(
 
     A file that cannot be read fails alone, with its reason.
     """
+    from fiftyone_isoclip.encoder import embed_images
+
     if isinstance(files, FileEmbeddings):
         return files
     listing = files if isinstance(files, Listing) else Listing.of(files)
@@ -75,15 +81,17 @@ def embed_files(
 
 
 def write_embeddings(path: str | Path, embedded: FileEmbeddings, clip: Clip) -> None:
-    """Store embeddings as one ``.npz`` file, atomically and without pickled objects.
+    """Store embeddings as one ``.npz`` file, whole or not at all and without pickled objects.
 
     Arrays: ``paths`` (m,), ``embeddings`` (m, r) float32, ``failed_paths`` and ``failed_reasons``
-    (f,), and the scalars ``model`` and ``fingerprint`` of the weights.
+    (f,), and the scalars ``model`` and ``fingerprint`` of the weights, ``format``, and
+    ``checksum`` of all the others.
 
     Raises:
-        IsoClipError: the file cannot be written.
+        StoreError: the file cannot be written; the message tells bytes needed and free.
     """
     arrays: dict[str, Any] = {
+        "format": np.array(_FORMAT),
         "paths": np.array(embedded.embedded_paths, np.str_),
         "embeddings": embedded.embeddings,
         "failed_paths": np.array(list(embedded.failed), np.str_),
@@ -91,8 +99,9 @@ def write_embeddings(path: str | Path, embedded: FileEmbeddings, clip: Clip) -> 
         "model": np.array(clip.checkpoint.name),
         "fingerprint": np.array(clip.fingerprint),
     }
+    arrays["checksum"] = np.array(_checksum(arrays))
     needed_bytes = sum(array.nbytes for array in arrays.values())
-    write_atomically(path, lambda file: np.savez(file, **arrays), needed_bytes)
+    write_whole(path, lambda file: np.savez(file, **arrays), needed_bytes)
 
 
 def read_embeddings(path: str | Path, clip: Clip) -> FileEmbeddings:
@@ -105,14 +114,16 @@ def read_embeddings(path: str | Path, clip: Clip) -> FileEmbeddings:
         # Checked first because np.load takes anything else for a pickle.
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no .npz file")
-        with np.load(path, allow_pickle=False) as stored:
-            embedded = _unpack(stored)
-            model, fingerprint = str(stored["model"]), str(stored["fingerprint"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # numpy leaves a damaged file open that it opened itself.
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        embedded = _unpack(arrays)
+    except Exception as error:  # there is hardly one that numpy does not raise on a damaged file
         raise StoreError(
             f"{path} holds no embeddings that can be read ({reason_of(error)}); "
             "write it again with `isoclip embed`"
         ) from error
+    model, fingerprint = str(arrays["model"]), str(arrays["fingerprint"])
     if fingerprint != clip.fingerprint:
         raise StoreError(
             f"{path} was embedded by {model} (weights {fingerprint[:12]}), but "
@@ -122,11 +133,25 @@ def read_embeddings(path: str | Path, clip: Clip) -> FileEmbeddings:
     return embedded
 
 
-def _unpack(stored: Mapping[str, Any]) -> FileEmbeddings:
-    paths, embeddings = stored["paths"].tolist(), stored["embeddings"]
+def _unpack(arrays: Mapping[str, Any]) -> FileEmbeddings:
+    if arrays["format"] != _FORMAT:
+        raise ValueError(f"it has format {arrays['format']}, and {_FORMAT} is read")
+    others = {name: array for name, array in arrays.items() if name != "checksum"}
+    if str(arrays["checksum"]) != _checksum(others):
+        raise ValueError("it is not as it was written")
+    paths, embeddings = arrays["paths"].tolist(), arrays["embeddings"]
     if embeddings.ndim != 2 or len(embeddings) != len(paths):
         raise ValueError(f"{len(paths)} paths but embeddings of shape {embeddings.shape}")
     failed = dict(
-        zip(stored["failed_paths"].tolist(), stored["failed_reasons"].tolist(), strict=True)
+        zip(arrays["failed_paths"].tolist(), arrays["failed_reasons"].tolist(), strict=True)
     )
     return FileEmbeddings((*paths, *failed), np.arange(len(paths)), embeddings, failed)
+
+
+def _checksum(arrays: Mapping[str, Any]) -> str:
+    """A digest of names, kinds, shapes and contents; the zip's own sums leave out some of these."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from fiftyone_isoclip.errors import StoreError
+
+Bytes = npt.NDArray[np.uint8]
 
 BLOCK = 2**20
 """Bytes under one checksum."""
@@ -46,70 +49,114 @@ class FileRecord:
         return FileRecord(self.name, size, tuple(sums))
 
 
+class _Handle:
+    """A file that stays open, and readable once it has no name any more, until nobody needs it."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class MappedFile:
-    """The committed bytes of a file, mapped from disk, and the blocks of it found sound so far."""
+class BlockFile:
+    """The committed bytes of a file that is open.
+
+    They are read and never mapped: to look at the map of a file that somebody cut short, or that
+    lies on a failing disk, ends the process.
+    """
 
     path: Path
     record: FileRecord
-    content: memoryview
-    sound: set[tuple[int, int]]
+    handle: _Handle
 
-    def damaged(self, blocks: Iterable[int] | None = None) -> list[int]:
-        """Which of these blocks (None: all) are not what was written.
-
-        A block is read once a process, unless something touches the file and it is opened again.
-        """
-        bad = []
-        for block in range(len(self.record.sums)) if blocks is None else blocks:
-            known = (block, self.record.sums[block])
-            if known in self.sound:
-                continue
-            if zlib.crc32(self.content[block * BLOCK : (block + 1) * BLOCK]) == known[1]:
-                self.sound.add(known)
-            else:
-                bad.append(block)
-        return bad
-
-    def verify(self, blocks: Iterable[int] | None = None) -> memoryview:
-        """Give the committed bytes after checking these blocks (None: all).
+    def read(self, first: int = 0, last: int | None = None) -> Bytes:
+        """The bytes from this block to that one, which is included (None: the end), checked.
 
         Raises:
             DamagedStoreError: if a block is not what was written.
+            StoreError: if the disk gives none.
         """
-        if self.damaged(blocks):
+        last = len(self.record.sums) - 1 if last is None else last
+        content = self._content(first, last)
+        if not self._is_sound(content, first, last):
             raise DamagedStoreError(
                 f"{self.path} is damaged: its checksum is not the one it was written with. {REMEDY}"
             )
-        return self.content
+        return content
+
+    def damaged(self) -> list[int]:
+        """Which blocks are not what was written.
+
+        Raises:
+            StoreError: if the disk gives none.
+        """
+        blocks = range(len(self.record.sums))
+        return [b for b in blocks if not self._is_sound(self._content(b, b), b, b)]
+
+    def _content(self, first: int, last: int) -> Bytes:
+        start, end = first * BLOCK, self._end(last)
+        content = np.empty(max(0, end - start), np.uint8)
+        filled = 0
+        while filled < len(content):
+            try:
+                got = os.preadv(self.handle.number, [content[filled:].data], start + filled)
+            except OSError as error:
+                raise StoreError(f"{self.path} cannot be read: {error.strerror}.") from error
+            if not got:  # cut short since it was opened
+                break
+            filled += got
+        return content[:filled]
+
+    def _end(self, last: int) -> int:
+        return min((last + 1) * BLOCK, self.record.size)
+
+    def _is_sound(self, content: Bytes, first: int, last: int) -> bool:
+        """Whether these blocks are what was written.
+
+        One is summed up once a process, unless something touches the file.
+        """
+        sound = self._sound()
+        for block in range(first, last + 1):
+            known = (block, self.record.sums[block])
+            part = content[(block - first) * BLOCK : (block - first + 1) * BLOCK]
+            if part.nbytes != self._end(block) - block * BLOCK:
+                return False
+            if known not in sound:
+                if zlib.crc32(part.data) != known[1]:
+                    return False
+                sound.add(known)
+        return True
+
+    def _sound(self) -> set[tuple[int, int]]:
+        """The blocks found sound since something touched the file."""
+        now = os.fstat(self.handle.number)
+        state = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        # A later version of the file has another token in its name and takes this one's place.
+        kind = self.path.with_name(self.path.name.partition("-")[0])
+        known, sound = _seen.get(kind, (None, set()))
+        if known != state:
+            sound = set()
+            _seen[kind] = (state, sound)
+        return sound
 
 
-def map_file(folder: Path, record: FileRecord) -> MappedFile:
-    """Map what is committed of a file; nothing is checked but that it is there.
+def open_file(folder: Path, record: FileRecord) -> BlockFile:
+    """Open what is committed of a file; nothing is checked but that it is there.
 
     Raises:
         FileNotFoundError: if the file is gone.
         DamagedStoreError: if it is shorter than what was committed.
     """
     path = folder / record.name
-    with path.open("rb") as file:
-        now = os.fstat(file.fileno())
-        if now.st_size < record.size:
-            raise DamagedStoreError(
-                f"{path} is damaged: it has {now.st_size:,} bytes and was written with "
-                f"{record.size:,}. {REMEDY}"
-            )
-        # Nothing cannot be mapped.
-        content = (
-            memoryview(mmap.mmap(file.fileno(), record.size, access=mmap.ACCESS_READ))
-            if record.size
-            else memoryview(b"")
+    handle = _Handle(path)
+    size = os.fstat(handle.number).st_size
+    if size < record.size:
+        raise DamagedStoreError(
+            f"{path} is damaged: it has {size:,} bytes and was written with {record.size:,}. "
+            f"{REMEDY}"
         )
-    state = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-    # A later version of the file has another token in its name and takes this one's place.
-    kind = folder / record.name.partition("-")[0]
-    known, sound = _seen.get(kind, (None, set()))
-    if known != state:
-        sound = set()
-        _seen[kind] = (state, sound)
-    return MappedFile(path, record, content, sound)
+    return BlockFile(path, record, handle)

@@ -1,4 +1,4 @@
-"""Stored vectors read back: mapped from disk, each block checked before a row of it is used."""
+"""Stored vectors read back: each block is checked before a row of it is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.index.blocks import BLOCK, REMEDY, DamagedStoreError, MappedFile, map_file
+from fiftyone_isoclip.index.blocks import BLOCK, REMEDY, BlockFile, DamagedStoreError, open_file
 from fiftyone_isoclip.index.manifest import Manifest, read_manifest
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -21,6 +21,8 @@ Ids = npt.NDArray[np.bytes_]
 Rows = npt.NDArray[np.int64]
 
 _RETRIES = 5
+
+_BLOCKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class StoredVectors:
     manifest: Manifest
     ids: Ids
     places: Rows
-    file: MappedFile
+    file: BlockFile
 
     @property
     def dim(self) -> int:
@@ -64,30 +66,42 @@ class StoredVectors:
         """The ids as text."""
         return [id_.decode("utf-8", "surrogatepass") for id_ in self.ids.tolist()]
 
-    @cached_property
-    def _table(self) -> Floats:
-        numbers = np.frombuffer(self.file.content, self.manifest.dtype)
-        return numbers.reshape(self.manifest.count, self.dim)
-
     def read(self, rows: npt.ArrayLike | None = None) -> Floats:
         """The vectors of these rows (None: all) after checking them: (m, d), read-only.
 
-        Rows that lie one behind the other stay mapped from disk; others are copied.
-
         Raises:
             DamagedStoreError: if a block that holds one of them is damaged, naming the file.
+            StoreError: if the disk does not give them.
         """
         places = self.places if rows is None else self.places[np.asarray(rows, np.int64)]
-        first, last = self._block_range(places)
-        touched = np.zeros(len(self.file.record.sums) + 1, np.int64)
-        np.add.at(touched, first, 1)
-        np.add.at(touched, last + 1, -1)
-        self.file.verify(np.flatnonzero(np.cumsum(touched)).tolist())
         if len(places) and (np.diff(places) == 1).all():
-            return self._table[places[0] : places[-1] + 1]
-        found = self._table[places]
+            found = self._rows_in(*self._block_range(places[[0, -1]]), places[0])[: len(places)]
+        else:
+            found = self._gathered(places)
         found.flags.writeable = False
         return found
+
+    def _gathered(self, places: Rows) -> Floats:
+        """Rows from anywhere, read in the order of the file."""
+        found = np.empty((len(places), self.dim), self.manifest.dtype)
+        order = np.argsort(places, kind="stable")
+        first, last = self._block_range(places[order])
+        for start, end in _windows(first, last):
+            chosen = order[start:end]
+            window = slice(start, end)
+            lowest = places[chosen[0]]
+            table = self._rows_in(first[window], last[window], lowest)
+            found[chosen] = table[places[chosen] - lowest]
+        return found
+
+    def _rows_in(self, first: Rows, last: Rows, place: int) -> Floats:
+        """All rows from one place on that lie whole in the blocks from the first to the last."""
+        width = self.dim * np.dtype(self.manifest.dtype).itemsize
+        content = self.file.read(int(first[0]), int(last[-1]))
+        skipped = place * width - int(first[0]) * BLOCK
+        count = (len(content) - skipped) // width
+        numbers = np.frombuffer(content, self.manifest.dtype, count * self.dim, skipped)
+        return numbers.reshape(count, self.dim)
 
     def in_blocks(self, size: int) -> Iterator[tuple[Ids, Floats]]:
         """Ids and vectors of so many rows at a time, each block checked when it is reached."""
@@ -152,10 +166,10 @@ def open_state(folder: Path, manifest: Manifest) -> StoredVectors:
         FileNotFoundError: if a file is gone.
         DamagedStoreError: if the ids or the marks of removed rows are damaged.
     """
-    ids = np.frombuffer(map_file(folder, manifest.ids).verify(), f"S{manifest.id_bytes}")
+    ids = np.frombuffer(open_file(folder, manifest.ids).read(), f"S{manifest.id_bytes}")
     places = np.flatnonzero(~dead_rows(folder, manifest))
     chosen = ids if len(places) == len(ids) else ids[places]
-    return StoredVectors(manifest, chosen, places, map_file(folder, manifest.vectors))
+    return StoredVectors(manifest, chosen, places, open_file(folder, manifest.vectors))
 
 
 def dead_rows(folder: Path, manifest: Manifest) -> npt.NDArray[np.bool_]:
@@ -167,10 +181,21 @@ def dead_rows(folder: Path, manifest: Manifest) -> npt.NDArray[np.bool_]:
     """
     dead = np.zeros(manifest.count, np.bool_)
     if manifest.dead is not None:
-        bits = np.frombuffer(map_file(folder, manifest.dead).verify(), np.uint8)
+        bits = np.frombuffer(open_file(folder, manifest.dead).read(), np.uint8)
         known = np.unpackbits(bits, count=min(8 * len(bits), manifest.count)).astype(np.bool_)
         dead[: len(known)] = known  # rows written since are alive
     return dead
+
+
+def _windows(first: Rows, last: Rows) -> Iterator[tuple[int, int]]:
+    """Cut rows in the order of the file, in these blocks, into parts that lie close together."""
+    start = 0
+    while start < len(first):
+        reach = int(np.searchsorted(first, first[start] + _BLOCKS_AT_ONCE))
+        gaps = np.flatnonzero(first[start + 1 : reach] > last[start : reach - 1] + 1)
+        end = start + 1 + int(gaps[0]) if len(gaps) else reach
+        yield start, end
+        start = end
 
 
 def encode_ids(ids: Sequence[str]) -> Ids:

@@ -172,7 +172,8 @@ class TestFiles:
         if damage == "missing":
             path.unlink()
         elif damage == "other":
-            np.savez(path, ids=np.zeros(3))
+            with path.open("wb") as file:
+                np.savez(file, ids=np.zeros(3))
         else:
             path.write_bytes(held[: len(held) // 2] if damage == "short" else b"")
         searches.asked.clear()
