@@ -19,6 +19,7 @@ COMMANDS = (
     "undo",
     "purge",
     "embed",
+    "verify",
     "models",
     "spectrum",
     "install",

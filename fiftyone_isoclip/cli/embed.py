@@ -25,6 +25,16 @@ from fiftyone_isoclip.cli.sources import (
     load_model,
     require_images,
 )
+from fiftyone_isoclip.cli.stores import (
+    Dtype,
+    Engine,
+    Precision,
+    ShardRows,
+    StoreUri,
+    Wanted,
+    Workers,
+    embed_to_store,
+)
 from fiftyone_isoclip.files import Listing
 from fiftyone_isoclip.files.reports import list_failures
 
@@ -64,6 +74,12 @@ def run_embed(
     device: Device = "auto",
     on_samples: OnSamples = None,
     decoding: Decoding = "exact",
+    store: StoreUri = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    precision: Precision = None,
+    dtype: Dtype = None,
+    shard_rows: ShardRows = None,
 ) -> None:
     """Compute the plain CLIP embeddings of images once, for every later command and band.
 
@@ -71,7 +87,23 @@ def run_embed(
     failed_reasons, model and fingerprint; give it as PATH to search, duplicates and clusters.
     With dataset:NAME the embeddings are stored on the samples (field clip_embedding, only what is
     new or changed is computed), and in FILE.npz as well if --out names one.
+
+    With --store they go into Parquet shards with the columns id, embedding, status and reason, on
+    one machine or on many. A run that was stopped goes on where it was: start it again.
     """
+    wanted = Wanted(engine, workers, precision, dtype, shard_rows)
+    if store is not None:
+        if path.startswith(DATASET_PREFIX) or out is not None or on_samples is not None:
+            raise typer.BadParameter(
+                "--store takes files and keeps everything itself: give neither dataset:NAME nor "
+                "--out, --on-samples or --in-files with it"
+            )
+        embed_to_store(path, store, (model, device, decoding), wanted, json)
+        return
+    if wanted != Wanted():
+        raise typer.BadParameter(
+            "--engine, --workers, --precision, --dtype and --shard-rows are for --store"
+        )
     if path.startswith(DATASET_PREFIX):
         clip = load_model(model, device, decoding)
         embedded = _embed_dataset(load_dataset(path), clip, on_samples)

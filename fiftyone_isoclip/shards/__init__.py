@@ -1,0 +1,46 @@
+"""Plain embeddings of many files as Parquet shards, written by workers on one machine or many.
+
+Public names are loaded on first use; all of them need pyarrow, and the engine "ray" needs Ray.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.shards.contents import Contents
+    from fiftyone_isoclip.shards.manifest import Manifest, Recipe
+    from fiftyone_isoclip.shards.run import Embedded, embed_into_store
+    from fiftyone_isoclip.shards.shard import DamagedShardError, Shard
+    from fiftyone_isoclip.shards.store import ShardStore, open_store
+    from fiftyone_isoclip.shards.tasks import Images, read_images
+    from fiftyone_isoclip.shards.worker import Encoding
+
+__all__ = [
+    "Contents",
+    "DamagedShardError",
+    "Embedded",
+    "Encoding",
+    "Images",
+    "Manifest",
+    "Recipe",
+    "Shard",
+    "ShardStore",
+    "embed_into_store",
+    "open_store",
+    "read_images",
+]
+
+_HOMES = {
+    "contents": ["Contents"],
+    "manifest": ["Manifest", "Recipe"],
+    "run": ["Embedded", "embed_into_store"],
+    "shard": ["DamagedShardError", "Shard"],
+    "store": ["ShardStore", "open_store"],
+    "tasks": ["Images", "read_images"],
+    "worker": ["Encoding"],
+}
+
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

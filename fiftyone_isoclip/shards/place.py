@@ -1,0 +1,153 @@
+"""Where files lie: a folder, or whatever a URI names that pyarrow or fsspec can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+from filelock import FileLock, Timeout
+
+from fiftyone_isoclip.errors import IsoClipError, StoreError
+from fiftyone_isoclip.files.listing import reason_of
+from fiftyone_isoclip.index.whole_files import write_whole
+
+try:
+    import pyarrow as pa
+    from pyarrow import fs
+except ImportError as error:
+    raise IsoClipError(
+        "a store is kept in Parquet files, which need pyarrow; "
+        "install it with: pip install 'fiftyone-isoclip[ray]' (or pyarrow alone, without Ray)"
+    ) from error
+
+_LOCK = "writer.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder and the filesystem it lies on; ``uri`` finds it again from any process."""
+
+    uri: str
+    filesystem: fs.FileSystem
+    root: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine's own filesystem."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; none if there is no such folder.
+
+        Raises:
+            StoreError: it cannot be listed.
+        """
+        where = fs.FileSelector(f"{self.root}/{folder}", allow_not_found=True)
+        with self._told(folder, "listed"):
+            return sorted(each.base_name for each in self.filesystem.get_file_info(where))
+
+    def read(self, name: str) -> bytes:
+        """The whole content of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StoreError: it cannot be read.
+        """
+        path = self._path(name)
+        with self._told(name, "read", absent=True), self.filesystem.open_input_stream(path) as file:
+            return bytes(file.read())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file in its place: whole, or not at all as far as the filesystem can do that.
+
+        A folder of this machine gets a draft that is renamed; an object store shows what was
+        uploaded once all of it is there.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        path = self._path(name)
+        if self.is_local:
+            write_whole(path, lambda file: file.write(content), len(content), make_folder=True)
+            return
+        with self._told(name, "written"):
+            self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            with self.filesystem.open_output_stream(path) as file:
+                file.write(content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; nothing happens if there is none.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        with suppress(FileNotFoundError), self._told(name, "removed", absent=True):
+            self.filesystem.delete_file(self._path(name))
+
+    @contextmanager
+    def one_writer(self) -> Iterator[None]:
+        """Be the only one who writes here; an object store knows no locks, and none is taken there.
+
+        Raises:
+            StoreError: another process of this machine writes here, or the folder refuses.
+        """
+        if not self.is_local:
+            yield
+            return
+        try:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._path(_LOCK))
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StoreError(
+                f"another process is writing to {self.uri}; wait until it has ended (a killed "
+                "process frees it), or name another store"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{self.uri} cannot be written: {reason_of(error)}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    @contextmanager
+    def _told(self, name: str, done: str, *, absent: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if absent and isinstance(error, FileNotFoundError):
+                raise
+            raise StoreError(f"{self.uri}/{name} cannot be {done}: {reason_of(error)}") from error
+
+
+def open_place(uri: str) -> Place:
+    """Find the filesystem of a path or URI; nothing need be there yet.
+
+    Raises:
+        StoreError: no filesystem is known by that scheme, or it cannot be reached.
+    """
+    if "://" not in uri:
+        root = str(Path(uri).absolute())
+        return Place(root, fs.LocalFileSystem(), root)
+    try:
+        return Place(uri, *_filesystem(uri))
+    except (OSError, ValueError, ImportError) as error:
+        raise StoreError(
+            f"{uri} cannot be reached ({error}); name a folder, or a URI of a filesystem that "
+            "pyarrow or an installed package of fsspec knows, such as s3://BUCKET/FOLDER"
+        ) from error
+
+
+def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    try:
+        found, path = fs.FileSystem.from_uri(uri)
+    except pa.ArrowInvalid:
+        theirs, path = fsspec.core.url_to_fs(uri)
+        found = fs.PyFileSystem(fs.FSSpecHandler(theirs))
+    return found, path.rstrip("/")

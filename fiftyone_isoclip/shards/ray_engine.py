@@ -1,0 +1,126 @@
+"""The engine for many machines: Ray Data gives tasks to workers, and to others when one dies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import pyarrow as pa
+
+from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.shards.manifest import Recipe
+from fiftyone_isoclip.shards.store import ShardStore
+from fiftyone_isoclip.shards.tasks import Task
+from fiftyone_isoclip.shards.worker import Embedder, Encoding, Receipt, Worker
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
+
+try:
+    import ray
+    import ray.data
+except ImportError as error:
+    raise IsoClipError(
+        "the engine ray needs Ray; install it with: pip install 'fiftyone-isoclip[ray]'"
+    ) from error
+
+OBJECT_STORE_BYTES = 300 * 2**20
+"""Memory that a Ray begun here may share: paths and receipts go through it, pixels never do."""
+
+
+class RayEngine:
+    """Runs tasks on the cluster that RAY_ADDRESS names, or on a Ray of its own on this machine.
+
+    ``workers`` counts the processes that load the model: by default one for each GPU, or for each
+    core where there is none. Folders, weights and the store must be reachable from all machines.
+    """
+
+    def __init__(self, encoding: Encoding, workers: int | None = None) -> None:
+        self._begun = not ray.is_initialized()
+        if self._begun:
+            _begin()
+        has = ray.cluster_resources()
+        gpus = int(has.get("GPU", 0))
+        on_gpu = encoding.device.startswith("cuda") or (encoding.device == "auto" and gpus > 0)
+        self._needs = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
+        self._workers = workers or max(1, gpus if on_gpu else int(has.get("CPU", 1)))
+        # Asked of a process like those that will work: this one may have no GPU.
+        answer = ray.get(ray.remote(**self._needs)(_describe).remote(encoding))
+        self.recipe = Recipe(**json.loads(_heard(answer)))
+        self._encoding = replace(encoding, precision=self.recipe.precision)
+
+    def run(self, store: ShardStore, tables: Sequence[pa.Table]) -> Iterator[Receipt]:
+        """Make the shards of these tables, in any order; a dead worker's tasks go to another.
+
+        Raises:
+            IsoClipError: a worker gave up, in its own words.
+        """
+        if not tables:
+            return
+        # A block is a shard, and is stored by the worker that made it: Ray's own writer may put
+        # blocks together, and then nothing is stored until the last of them is done.
+        receipts = ray.data.from_arrow(list(tables)).map_batches(
+            _Actor,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(tables))),
+            fn_constructor_args=(self._encoding, store.uri),
+            **self._needs,
+        )
+        for row in receipts.iter_rows():
+            yield Receipt.loads(_heard(row))
+
+    def close(self) -> None:
+        """End the Ray that was begun here."""
+        if self._begun:
+            ray.shutdown()
+
+
+class _Actor:
+    """A worker as Ray Data wants it: a table in, a table out."""
+
+    def __init__(self, encoding: Encoding, uri: str) -> None:
+        self._asked = encoding, uri
+        self._worker: Worker | None = None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return pa.table({name: [text] for name, text in _said(self._work, table).items()})
+
+    def _work(self, table: pa.Table) -> str:
+        # Opened here, not above: an actor that cannot be made would be made again for ever.
+        self._worker = self._worker or Worker.open(*self._asked)
+        return self._worker(Task.of(table)).dumps()
+
+
+def _describe(encoding: Encoding) -> dict[str, str]:
+    return _said(lambda: json.dumps(asdict(Embedder(encoding).recipe)))
+
+
+def _said(work: Callable[..., str], *args: Any) -> dict[str, str]:
+    """What some work answers, or the sentence with which it gives up: Ray would lose it."""
+    try:
+        return {"said": work(*args), "sentence": ""}
+    except IsoClipError as error:
+        return {"said": "", "sentence": str(error)}
+
+
+def _heard(answer: Mapping[str, str]) -> str:
+    if answer["sentence"]:
+        raise IsoClipError(answer["sentence"])
+    return answer["said"]
+
+
+def _begin() -> None:
+    """Connect to the cluster that is named, or begin a small Ray without a dashboard."""
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(**quiet)
+    else:
+        own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        ray.init(address="local", **own, **quiet)

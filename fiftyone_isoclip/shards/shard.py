@@ -1,0 +1,135 @@
+"""One shard: some images with their embeddings or reasons, as a Parquet file that proves itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.shards.manifest import FORMAT, Manifest, Recipe
+
+OK, FAILED = "ok", "failed"
+
+SHARD_NAME = re.compile(r"[0-9a-f]{32}\.parquet")
+
+_KEY = b"isoclip"
+
+
+class DamagedShardError(StoreError):
+    """A shard that is not what was written; the message says in what way, without its name."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shard:
+    """Some images, each with its plain embedding or the reason why it has none.
+
+    Shapes: ``ids`` (n,); ``rows`` (m,) int64 positions in ``ids`` that have an embedding,
+    ascending; ``embeddings`` (m, dim) float32 or float16, not normalised. ``failures`` maps the
+    other positions to a reason.
+    """
+
+    ids: tuple[str, ...]
+    rows: npt.NDArray[np.int64]
+    embeddings: npt.NDArray[np.floating[Any]]
+    failures: dict[int, str]
+
+    @property
+    def name(self) -> str:
+        """The name of its file, which the ids alone decide: written twice, it is there once."""
+        return f"{hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()[:32]}.parquet"
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The ids without an embedding, and why."""
+        return {self.ids[row]: reason for row, reason in self.failures.items()}
+
+    def without(self, ids: set[str]) -> Shard:
+        """The same but for these ids."""
+        kept = [row for row, id_ in enumerate(self.ids) if id_ not in ids]
+        new_row = {row: place for place, row in enumerate(kept)}
+        chosen = np.isin(self.rows, kept)
+        return Shard(
+            tuple(self.ids[row] for row in kept),
+            np.array([new_row[int(row)] for row in self.rows[chosen]], np.int64),
+            self.embeddings[chosen],
+            {new_row[row]: reason for row, reason in self.failures.items() if row in new_row},
+        )
+
+    def dumps(self, manifest: Manifest) -> bytes:
+        """The shard as a Parquet file of the columns id, embedding, status and reason."""
+        recipe, n = manifest.recipe, len(self.ids)
+        table = np.zeros((n, recipe.dim), manifest.numbers)
+        table[self.rows] = self.embeddings
+        absent = np.ones(n, bool)
+        absent[self.rows] = False
+        numbers = pa.array(table.reshape(-1))
+        columns = {
+            "id": pa.array(self.ids, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(
+                numbers, recipe.dim, mask=pa.array(absent)
+            ),
+            "status": pa.array(np.where(absent, FAILED, OK).tolist(), pa.string()),
+            "reason": pa.array([self.failures.get(row) for row in range(n)], pa.string()),
+        }
+        record = {"format": FORMAT, "recipe": asdict(recipe), "sha256": self._checksum()}
+        file = pa.BufferOutputStream()
+        # Nothing is gained by packing the numbers, and a dictionary of them would be larger still.
+        pq.write_table(
+            pa.table(columns, metadata={_KEY: json.dumps(record)}),
+            file,
+            use_dictionary=["status", "reason"],
+            compression={"id": "zstd", "status": "zstd", "reason": "zstd"},
+            row_group_size=max(n, 1),
+        )
+        return bytes(file.getvalue())
+
+    @classmethod
+    def loads(cls, content: bytes, name: str, manifest: Manifest) -> Shard:
+        """Read what `dumps` wrote under a name, all of it checked.
+
+        Raises:
+            DamagedShardError: it is not what was written.
+            StoreError: it is sound, but of another recipe or format.
+        """
+        try:
+            table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+            record = json.loads(table.schema.metadata[_KEY])
+            recipe, found = Recipe(**record["recipe"]), record["format"]
+            shard = cls._of(table, recipe.dim)
+            sound = record["sha256"] == shard._checksum() and shard.name == name
+        except Exception as error:  # garbage meets every corner of a decoder
+            raise DamagedShardError(f"it is no whole shard ({type(error).__name__})") from error
+        if not sound:
+            raise DamagedShardError("its content is not what its checksum or its name says")
+        if found != FORMAT:
+            raise StoreError(f"{name} has format {found}, and this version reads {FORMAT}")
+        if not recipe.fits(manifest.recipe) or shard.embeddings.dtype != manifest.numbers:
+            raise StoreError(f"{name} holds {shard.embeddings.dtype} of {recipe}")
+        return shard
+
+    @classmethod
+    def _of(cls, table: pa.Table, dim: int) -> Shard:
+        ids = tuple(table["id"].to_pylist())
+        vectors = table["embedding"].combine_chunks()
+        rows = np.flatnonzero(vectors.is_valid().to_numpy(zero_copy_only=False))
+        failed = np.setdiff1d(np.arange(len(ids)), rows).tolist()
+        reasons, states = table["reason"].to_pylist(), table["status"].to_pylist()
+        if states != [OK if reason is None else FAILED for reason in reasons]:
+            raise ValueError("status")
+        numbers = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), dim)
+        return cls(ids, rows, numbers, {row: reasons[row] for row in failed})
+
+    def _checksum(self) -> str:
+        numbers = np.ascontiguousarray(self.embeddings)
+        told = [self.ids, self.rows.tolist(), sorted(self.failures.items()), numbers.dtype.name]
+        digest = hashlib.sha256(json.dumps(told).encode())
+        digest.update(numbers.tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,190 @@
+"""Many plain embeddings as files: a manifest, and shards that come one by one and never change.
+
+A shard counts if it is whole, which it proves itself; so a killed run leaves nothing to repair, and
+nothing but the shards says how far it got. Reading needs no engine and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.shards.contents import Contents, Looked
+from fiftyone_isoclip.shards.manifest import DTYPES, MANIFEST, Manifest, Recipe
+from fiftyone_isoclip.shards.place import Place, open_place
+from fiftyone_isoclip.shards.shard import SHARD_NAME, DamagedShardError, Shard
+
+SHARD_ROWS = 1024
+"""Images in a shard: what a killed worker has to do again, and 2 MB of 512 float32."""
+
+_FOLDER = "shards"
+_READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStore:
+    """A store of shards at a place."""
+
+    place: Place
+    manifest: Manifest
+
+    @property
+    def uri(self) -> str:
+        """What opens it again."""
+        return self.place.uri
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Every shard, one after the other, checked.
+
+        Raises:
+            StoreError: one is damaged.
+        """
+        for name in self.names():
+            try:
+                yield self.read(name)
+            except DamagedShardError as error:
+                raise StoreError(
+                    f"{self.uri}: the shard {name} cannot be used: {error}. {REMEDY}"
+                ) from error
+
+    def names(self) -> list[str]:
+        """The names of the shards that are there, whole or not."""
+        return [name for name in self.place.names(_FOLDER) if SHARD_NAME.fullmatch(name)]
+
+    def read(self, name: str) -> Shard:
+        """One shard, all of it checked.
+
+        Raises:
+            DamagedShardError: it is not what was written.
+            FileNotFoundError: there is none of that name.
+            StoreError: it cannot be read, or is of another recipe.
+        """
+        return Shard.loads(self.place.read(f"{_FOLDER}/{name}"), name, self.manifest)
+
+    def write(self, shard: Shard) -> None:
+        """Put a shard in its place.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.place.write(f"{_FOLDER}/{shard.name}", shard.dumps(self.manifest))
+
+    def look(self) -> Contents:
+        """Read and check every shard.
+
+        Raises:
+            StoreError: one cannot be read at all, or is of another recipe.
+        """
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="isoclip-shards") as readers:
+            looked = list(readers.map(self._look_at, self.names()))
+        return Contents(looked, self.manifest.shards, self.manifest.complete)
+
+    def mend(self, contents: Contents) -> Contents:
+        """Remove damaged shards, and from shards the ids that another one holds; -> what is left.
+
+        The images of what is removed have to be embedded again.
+
+        Raises:
+            StoreError: as `look`, or the store cannot be written.
+        """
+        # From the last to the first, so that of two shards the one that others go by stays.
+        for name, ids in sorted(contents.repeated.items(), reverse=True):
+            rest = self.read(name).without(ids)
+            if rest.ids:
+                self.write(rest)
+            self.place.remove(f"{_FOLDER}/{name}")
+        for each in contents.looked:
+            if each.damage is not None:
+                self.place.remove(f"{_FOLDER}/{each.name}")
+        return self.look()
+
+    @contextmanager
+    def one_writer(self) -> Iterator[None]:
+        """Be the only one who writes to it, where the filesystem knows locks.
+
+        Raises:
+            StoreError: another process writes to it.
+        """
+        with self.place.one_writer():
+            yield
+
+    def note(self, *, complete: bool, shards: Mapping[str, int]) -> ShardStore:
+        """Write down whether a run got to its end, and which shards there are; -> the store then.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        return _noted(
+            self.place,
+            replace(self.manifest, complete=complete, shards=dict(sorted(shards.items()))),
+        )
+
+    def _look_at(self, name: str) -> Looked:
+        try:
+            shard = self.read(name)
+        except DamagedShardError as error:
+            return Looked(name, pa.array([], pa.string()), {}, str(error))
+        return Looked(name, pa.array(shard.ids, pa.string()), shard.reasons)
+
+
+REMEDY = "Run the same `isoclip embed` again: it keeps every whole shard and makes the others anew."
+
+
+def open_store(uri: str) -> ShardStore:
+    """Open a store that is there.
+
+    Raises:
+        StoreError: there is none, or its manifest is damaged.
+    """
+    place = open_place(uri)
+    manifest = _read_manifest(place)
+    if manifest is None:
+        raise StoreError(f"{uri} is no store of embeddings: it has no {MANIFEST}")
+    return ShardStore(place, manifest)
+
+
+def continue_store(
+    uri: str, recipe: Recipe, *, dtype: str | None = None, shard_rows: int | None = None
+) -> ShardStore:
+    """Open a store to add vectors of a recipe to it, or begin one.
+
+    What is not asked for is as the store has it, or the default where there is none.
+
+    Raises:
+        StoreError: it holds something else than is asked for, or cannot be read or written.
+    """
+    if dtype not in (None, *DTYPES):
+        raise StoreError(f"vectors of {dtype} were asked for; choose {' or '.join(DTYPES)}")
+    place = open_place(uri)
+    found = _read_manifest(place)
+    if found is None:
+        return _noted(place, Manifest(recipe, dtype or DTYPES[0], shard_rows or SHARD_ROWS))
+    asked = Manifest(recipe, dtype or found.dtype, shard_rows or found.shard_rows)
+    if not found.recipe.fits(recipe) or asked.dtype != found.dtype:
+        raise StoreError(
+            f"{uri} holds {found.dtype} of {found.recipe}, and {asked.dtype} of {recipe} were to "
+            "be added; ask for the same, or name another store"
+        )
+    if asked.shard_rows != found.shard_rows:
+        raise StoreError(
+            f"{uri} has {found.shard_rows} images in a shard, and {shard_rows} were asked for; "
+            "leave that to the store, or name another one"
+        )
+    return ShardStore(place, found)
+
+
+def _noted(place: Place, manifest: Manifest) -> ShardStore:
+    place.write(MANIFEST, manifest.dumps())
+    return ShardStore(place, manifest)
+
+
+def _read_manifest(place: Place) -> Manifest | None:
+    try:
+        return Manifest.loads(place.read(MANIFEST), f"{place.uri}/{MANIFEST}")
+    except FileNotFoundError:
+        return None
