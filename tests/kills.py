@@ -1,5 +1,8 @@
 """Change files over and over, each time dying at another step: `python -m tests.kills FOLDER`.
 
+With a seed and a count the deaths come from outside, at random times: SIGKILL for a child that
+writes one content after the other, and what it left is looked at: `... FOLDER SEED COUNT`.
+
 Each system call that changes the disk is a step. A writer dies before it, after it, or (where the
 step writes) with half of its bytes written, or is stopped by Ctrl-C before it. Every death leaves a
 folder of its own, named after its moment, for the test to look at.
@@ -10,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +89,7 @@ def _die(step, moment, change):
     return 0 if steps.taken < step else 1  # one who was stopped must not go on
 
 
-def main(root):
+def die_at_every_step(root):
     from tests.writers import NEW, OLD, WRITERS
 
     for name, (start, change, _) in CHANGES.items():
@@ -110,5 +114,63 @@ def main(root):
             )
 
 
+def write_numbered(place, number):
+    """Put a content into a store: every id and every vector says which."""
+    rows = np.full((200, 8), number + 1, np.float32)
+    write_store(place, rows[:150], [f"{number} {n}" for n in range(150)], fingerprint="model")
+    append_store(place, rows[150:], [f"{number} {n}" for n in range(150, 200)], fingerprint="model")
+
+
+def check_numbered(place, among):
+    """Look that a store holds the first of these contents, or of the second what came first."""
+    if not (place / "manifest.json").exists():
+        return None
+    stored = read_store(place)
+    (number,) = {int(name.split()[0]) for name in stored.names}
+    assert number in among
+    assert len(stored.names) == 200 or (number, len(stored.names)) == (among[-1], 150)
+    assert (stored.read() == number + 1).all()
+    return number
+
+
+def kill_at_random(root, seed, count):
+    """Kill so many children; -> how often what was found was written by the one that was killed."""
+    from tests.writers import WRITERS
+
+    draw = np.random.default_rng(seed)
+    kinds = [("store", write_numbered, check_numbered)]
+    kinds += [(writer.name, writer.write, writer.holds) for writer in WRITERS]
+    done, unsaid = dict.fromkeys(range(len(kinds)), -1), 0
+    for turn in range(count):
+        which = turn % len(kinds)
+        name, put, check = kinds[which]
+        folder = root / name
+        folder.mkdir(exist_ok=True)
+        place = folder / name
+        reads, says = os.pipe()
+        child = os.fork()
+        if child == 0:
+            number = done[which]
+            while True:
+                number += 1
+                put(place, number)
+                os.write(says, np.int64(number).tobytes())
+        os.close(says)
+        time.sleep(draw.exponential(0.03))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with os.fdopen(reads, "rb") as told:
+            last = [done[which], *np.frombuffer(told.read(), np.int64).tolist()][-1]
+        found = check(place, [number for number in (last, last + 1) if number >= 0])
+        assert found is not None or last == -1, (name, turn)
+        unsaid += found == last + 1
+        done[which] = last
+        assert len(list(folder.iterdir())) <= 2, (name, turn)  # at most one draft, ever
+    return unsaid
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        die_at_every_step(Path(sys.argv[1]))
+    else:
+        print(kill_at_random(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

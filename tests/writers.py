@@ -1,11 +1,14 @@
-"""Everything of ours that writes a file whole, each with two contents that are told apart."""
+"""Everything of ours that writes a file whole, with contents that are told apart by a number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -14,102 +17,99 @@ from fiftyone_isoclip.files.reports import write_json
 from fiftyone_isoclip.index import Pairs
 from fiftyone_isoclip.index.pair_files import KeptPairs, read_pairs, write_pairs
 from fiftyone_isoclip.index.search_files import read_inverted, write_inverted
-from fiftyone_isoclip.index.search_inverted import row_keys, train
+from fiftyone_isoclip.index.search_inverted import InvertedFile, row_keys, train
 
 CLIP = SimpleNamespace(checkpoint=SimpleNamespace(name="made-up"), fingerprint="f" * 64)
 OTHER_CLIP = SimpleNamespace(checkpoint=SimpleNamespace(name="another"), fingerprint="e" * 64)
 OLD, NEW = 0, 1
+ROWS = 160
 
 
 @dataclass(frozen=True)
 class Writer:
-    """``write`` puts the old or the new content into a file, ``read`` gives what is in it.
+    """A kind of file: `make` gives a content, `put` writes it, `get` reads one.
 
-    `holds` compares all that is read with what was written.
+    `told` says all of a content in plain values, so that two are compared to the last bit.
     """
 
     name: str
-    write: Callable[[Path, int], None]
-    read: Callable[[Path], object]
-    contents: tuple[object, object]
+    make: Callable[[int], Any]
+    put: Callable[[Path, Any], None]
+    get: Callable[[Path], Any]
+    told: Callable[[Any], object]
 
-    def holds(self, path: Path) -> int | None:
-        """Which content a file has, None if there is no file; any other is an error."""
+    def write(self, path: Path, number: int) -> None:
+        self.put(path, self.make(number))
+
+    def holds(self, path: Path, among: Iterable[int] = (OLD, NEW)) -> int | None:
+        """Which of these contents a file has, None if there is none; any other is an error."""
         if not path.exists():
             return None
-        found = self.read(path)
-        (which,) = (n for n, content in enumerate(self.contents) if _same(found, content))
-        return which
+        found = self.told(self.get(path))
+        (number,) = (n for n in among if self.told(self.make(n)) == found)
+        return number
 
 
-def _same(one: object, other: object) -> bool:
-    return bool(np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other)
+def _rows(number: int) -> np.ndarray:
+    return np.random.default_rng(number).normal(size=(ROWS, 6)).astype(np.float32)
 
 
-def _rows(which: int) -> np.ndarray:
-    return np.random.default_rng(which).normal(size=(160, 6)).astype(np.float32)
+@cache
+def _trained() -> InvertedFile:
+    return train(_rows(0), row_keys(_rows(0), np.arange(ROWS).astype(str)))
 
 
-_INVERTED = [train(_rows(n), row_keys(_rows(n), np.arange(160).astype(str))) for n in (OLD, NEW)]
-_PAIRS = [
-    KeptPairs(
-        np.array([f"{n}{row:023x}" for row in range(50)]),
-        Pairs(50, np.arange(40), np.arange(40) + 1 + n, np.linspace(0.9, 1, 40, dtype="f4"), 0.9),
-        digest=f"{n:032x}",
-    )
-    for n in (OLD, NEW)
-]
-_EMBEDDED = [
-    FileEmbeddings(
-        tuple(f"{n}/{row}.jpg" for row in range(160)), np.arange(160), _rows(n), {f"{n}": "broken"}
-    )
-    for n in (OLD, NEW)
-]
-_REPORTS = [{"numbers": list(range(n, 3_000 + n))} for n in (OLD, NEW)]
+def _make_pairs(number: int) -> KeptPairs:
+    similarity = np.linspace(0.9, 1, 40, dtype="f4")
+    pairs = Pairs(50, np.arange(40), np.arange(40) + 1 + number % 9, similarity, 0.9)
+    return KeptPairs(np.array([f"{number}-{row}" for row in range(50)]), pairs, f"{number:032x}")
 
 
-def _told_pairs(kept: KeptPairs) -> object:
+def _tell_pairs(kept: KeptPairs) -> object:
     pairs = kept.pairs
     columns = [pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist()]
     return [kept.ids.tolist(), *columns, pairs.n, pairs.least, pairs.recall, kept.digest]
 
 
-def _told_embedded(embedded: FileEmbeddings) -> object:
-    return [embedded.embedded_paths, embedded.embeddings.tolist(), embedded.failed]
+def _make_embeddings(number: int) -> FileEmbeddings:
+    paths = tuple(f"{number}/{row}.jpg" for row in range(ROWS))
+    failed = {f"{number}.png": "broken"}
+    return FileEmbeddings((*paths, *failed), np.arange(ROWS), _rows(number), failed)
 
 
-def _told_inverted(inverted: object) -> object:
+def _tell_inverted(inverted: InvertedFile) -> object:
     import faiss
 
-    return [inverted.keys.tolist(), faiss.serialize_index(inverted.index).tobytes()]
-
-
-def _read_report(path: Path) -> object:
-    import json
-
-    return json.loads(path.read_text())
+    index = faiss.serialize_index(inverted.index).tobytes()
+    return [inverted.keys.tolist(), index, inverted.trained_on, inverted.gone]
 
 
 INVERTED = Writer(
     "search.inverted",
-    lambda path, n: write_inverted(path, _INVERTED[n], fingerprint="weights", band="3/7"),
-    lambda path: _told_inverted(read_inverted(path, fingerprint="weights", band="3/7")),
-    tuple(map(_told_inverted, _INVERTED)),
+    lambda number: replace(_trained(), keys=_trained().keys + np.uint64(number)),
+    lambda path, found: write_inverted(path, found, fingerprint="weights", band="3/7"),
+    lambda path: read_inverted(path, fingerprint="weights", band="3/7"),
+    _tell_inverted,
 )
 PAIRS = Writer(
     "kept.pairs",
-    lambda path, n: write_pairs(path, _PAIRS[n], "dataset"),
-    lambda path: _told_pairs(read_pairs(path, "dataset")),
-    tuple(map(_told_pairs, _PAIRS)),
+    _make_pairs,
+    lambda path, kept: write_pairs(path, kept, "dataset"),
+    lambda path: read_pairs(path, "dataset"),
+    _tell_pairs,
 )
 EMBEDDINGS = Writer(
     "embeddings.npz",
-    lambda path, n: write_embeddings(path, _EMBEDDED[n], CLIP),
-    lambda path: _told_embedded(read_embeddings(path, CLIP)),
-    tuple(map(_told_embedded, _EMBEDDED)),
+    _make_embeddings,
+    lambda path, embedded: write_embeddings(path, embedded, CLIP),
+    lambda path: read_embeddings(path, CLIP),
+    lambda found: [found.embedded_paths, found.embeddings.tolist(), found.failed],
 )
 REPORT = Writer(
-    "report.json", lambda path, n: write_json(path, _REPORTS[n]), _read_report, tuple(_REPORTS)
+    "report.json",
+    lambda number: {"numbers": list(range(number, 3_000 + number))},
+    write_json,
+    lambda path: json.loads(path.read_text()),
+    lambda report: report,
 )
-
 WRITERS = (INVERTED, PAIRS, EMBEDDINGS, REPORT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,14 +12,13 @@ from filelock import FileLock, Timeout
 
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.index.blocks import FileRecord
-from fiftyone_isoclip.index.manifest import MANIFEST, Manifest, read_manifest
+from fiftyone_isoclip.index.manifest import MANIFEST, OURS, Manifest, read_manifest
 from fiftyone_isoclip.index.whole_files import replace_file, sync_folder, unwritable
 
 PATIENCE_SECONDS = 30.0
 """How long a writer waits for another one to end."""
 
 _LOCK = "writer.lock"
-_OURS = re.compile(r"(vectors|ids|dead)-[0-9a-f]{16}\.bin")
 
 
 @contextlib.contextmanager
@@ -84,6 +82,6 @@ def _sweep(place: Path) -> None:
             return
         kept = set()
     for path in list(place.iterdir()):
-        if _OURS.fullmatch(path.name) and path.name not in kept:
+        if OURS.fullmatch(path.name) and path.name not in kept:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)  # noqa: PTH108

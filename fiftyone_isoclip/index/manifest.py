@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.index.blocks import REMEDY, DamagedStoreError, FileRecord
+from fiftyone_isoclip.index.blocks import BLOCK, REMEDY, DamagedStoreError, FileRecord
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+
+OURS = re.compile(r"(vectors|ids|dead)-[0-9a-f]{16}\.bin")
+"""The names of the files that a manifest may speak of."""
+
+_BYTES = {"float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,37 @@ class Manifest:
                 f"{path} is damaged: it does not match its own checksum. {REMEDY}"
             )
         content = record["content"]
-        for name in ("vectors", "ids", "dead"):
-            if content[name] is not None:
-                content[name] = FileRecord(**content[name] | {"sums": tuple(content[name]["sums"])})
-        return cls(**content)
+        try:
+            for name in ("vectors", "ids", "dead"):
+                if content[name] is not None:
+                    sums = tuple(content[name]["sums"])
+                    content[name] = FileRecord(**content[name] | {"sums": sums})
+            manifest = cls(**content)
+            fits = manifest._fits()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedStoreError(f"{path} is damaged: {error}. {REMEDY}") from error
+        if not fits:
+            raise DamagedStoreError(f"{path} is damaged: its counts do not fit together. {REMEDY}")
+        return manifest
+
+    def _fits(self) -> bool:
+        """Whether names, sizes and counts are such as a writer of this version gives them."""
+        if self.dtype not in _BYTES or min(self.count, self.dim, self.id_bytes) < 0:
+            return False
+        due = {"vectors": self.count * self.dim * _BYTES[self.dtype]}
+        due |= {"ids": self.count * self.id_bytes}
+        if self.dead is not None:
+            due["dead"] = min(self.dead.size, (self.count + 7) // 8)  # rows written since are alive
+        files = {"vectors": self.vectors, "ids": self.ids, "dead": self.dead}
+        return all(
+            file is not None
+            and OURS.fullmatch(file.name)
+            and file.name.startswith(f"{kind}-")
+            and file.size == due[kind]
+            and len(file.sums) == -(-file.size // BLOCK)
+            for kind, file in files.items()
+            if kind in due
+        )
 
 
 def read_manifest(folder: Path) -> Manifest:

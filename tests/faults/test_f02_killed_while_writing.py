@@ -84,3 +84,23 @@ def test_f02_a_file_is_the_old_one_or_the_new_one(killed, writer, name):
         assert writer.holds(path) == OLD
         assert list(folder.iterdir()) == [path], folder.name
     check_met(seen)
+
+
+def check_random_kills(folder, seed, count):
+    """Let so many be killed, and look that some were in the middle of a write."""
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.kills", folder, str(seed), str(count)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert 0 < int(told.stdout) < count
+
+
+def test_f02_25_kills_at_random_times(tmp_path, seed):
+    check_random_kills(tmp_path, seed, 25)
+
+
+@pytest.mark.long
+def test_f02_500_kills_at_random_times(tmp_path, seed):
+    check_random_kills(tmp_path, seed, 500)
