@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -21,18 +21,16 @@ from fiftyone_isoclip.dataset.fields import (
     declare_field,
 )
 from fiftyone_isoclip.dataset.keeping import Keeping
+from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel
 from fiftyone_isoclip.dataset.speeds import remember_speed
 from fiftyone_isoclip.dataset.targets import Fields, Target, list_targets
-from fiftyone_isoclip.dataset.writing import insist, write_label_values, write_values
+from fiftyone_isoclip.dataset.writing import Values, insist, told_if_away, write_all
 from fiftyone_isoclip.encoder import Batch, Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
 
 Progress = bool | Callable[[Any], None] | None
 """As in FiftyOne: show a bar or not, its own setting (None), or a function called with the bar."""
-
-_MOST_PASSES = 3
-"""How often what the database lost is computed again before it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +54,8 @@ class EmbedReport:
         )
 
 
+@told_if_away
+@one_writer("patches_field", "field")
 def embed(
     samples: Any,
     model: str | Checkpoint | Clip | IsoClipModel,
@@ -99,24 +99,25 @@ def embed(
     fields = Fields.of(dataset, field, patches_field)
     clip = clip_of(model)
     _check_plain(clip)
-    keeping = Keeping.choose(samples, fields, on_samples)
-    claim_field(samples, fields.embedding, Origin.of(clip), overwrite=overwrite)
-    declare_field(dataset, fields.source, fo.StringField)
-    declare_field(dataset, fields.error, fo.StringField)
-    keeping.open()
-    targets = keeping.without_lost(list_targets(samples, fields))
+    keeping = insist(dataset, lambda: Keeping.choose(samples, fields, on_samples))
+
+    def prepare() -> None:
+        claim_field(samples, fields.embedding, Origin.of(clip), overwrite=overwrite)
+        declare_field(dataset, fields.source, fo.StringField)
+        declare_field(dataset, fields.error, fo.StringField)
+        keeping.open()
+
+    insist(dataset, prepare)
+    targets = keeping.without_lost(insist(dataset, lambda: list_targets(samples, fields)))
     sources = {target.id: target.source_now(clip.fingerprint) for target in targets}
     _check_reachable(targets, sources)
     stale = [t for t in targets if overwrite or t.source is None or t.source != sources[t.id]]
-
-    def compute(wanted: Sequence[Target]) -> Iterator[Batch]:
-        paths, boxes = [target.path for target in wanted], [target.box for target in wanted]
-        return embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
-
+    paths, boxes = [target.path for target in stale], [target.box for target in stale]
+    batches = embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
     begun = time.perf_counter()
-    failed = _Desk(dataset, fields, keeping, sources, progress).work_off(stale, compute)
+    failed = _Desk(dataset, fields, keeping, sources, progress).fill(stale, batches)
     remember_speed(clip, len(stale) - len(failed), time.perf_counter() - begun)
-    keeping.settle([target.id for target in stale])
+    insist(dataset, lambda: keeping.settle([target.id for target in stale]))
     return EmbedReport(
         field=fields.embedding,
         computed=len(stale) - len(failed),
@@ -154,29 +155,6 @@ class _Desk:
     sources: Mapping[str, str | None]
     progress: Progress
 
-    def work_off(
-        self, stale: Sequence[Target], compute: Callable[[Sequence[Target]], Iterable[Batch]]
-    ) -> dict[str, str]:
-        """Compute and store until the database has everything; return the failures."""
-        failed: dict[str, str] = {}
-        missing = stale
-        for _ in range(_MOST_PASSES):
-            failed |= self.fill(missing, compute(missing))
-            missing = self.lost(missing, failed)
-            if not missing:
-                return failed
-        raise DatasetError(
-            f"{len(missing)} embeddings were written and are not in the database; "
-            "see whether it keeps crashing, or whether something else writes the same field"
-        )
-
-    def lost(self, written: Sequence[Target], failed: Mapping[str, str]) -> list[Target]:
-        """What the database does not hold although it said so: a crash costs it the last 0.1 s."""
-        due = {t.id: None if t.id in failed else self.sources[t.id] for t in written}
-        held = insist(self.dataset, lambda: list_targets(self.dataset, self.fields))
-        held = self.keeping.without_lost(held)
-        return [t for t in held if t.id in due and t.source != due[t.id]]
-
     def fill(self, wanted: Sequence[Target], batches: Iterable[Batch]) -> dict[str, str]:
         """Store batches as they come, each while the next one is computed; return the failures."""
         failed: dict[str, str] = {}
@@ -201,17 +179,15 @@ class _Desk:
         nothing = dict.fromkeys(failed)
         healed = {target.id: None for target in done if target.error}
         vectors = {t.id: vector for t, vector in zip(done, batch.embeddings, strict=True)}
-        owners = {wanted[row].id: wanted[row].sample_id for row in batch.failures}
-        owners |= {target.id: target.sample_id for target in done}
+        sources = {target.id: self.sources[target.id] for target in done}
+        owners = {wanted[row].id: wanted[row].sample_id for row in [*batch.rows, *batch.failures]}
+        of = owners if self.fields.labels else None
+        parts = [
+            Values(self.fields.source, sources | nothing, fo.StringField, of),
+            Values(self.fields.error, failed | healed, fo.StringField, of),
+        ]
         if self.keeping.in_files:
             self.keeping.store(vectors, self.sources)
         else:
-            self._write(self.fields.embedding, vectors | nothing, owners)
-        self._write(self.fields.source, {t.id: self.sources[t.id] for t in done} | nothing, owners)
-        self._write(self.fields.error, failed | healed, owners)
-
-    def _write(self, path: str, values: Mapping[str, Any], owners: Mapping[str, str]) -> None:
-        if self.fields.labels is None:
-            write_values(self.dataset, path, values)
-        else:
-            write_label_values(self.dataset, path, values, owners)
+            parts.insert(0, Values(self.fields.embedding, vectors | nothing, fo.VectorField, of))
+        write_all(self.dataset, *parts)

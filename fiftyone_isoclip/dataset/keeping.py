@@ -113,10 +113,15 @@ class Keeping:
         if self.fields.labels is not None:
             return
         field = self.fields.embedding
-        if self.in_files:
+        # As it is now: an earlier attempt may have been stopped when half of it was done.
+        in_files = need_origin(self.dataset, field).folder is not None
+        if in_files and self.in_files_at_last:
+            if self.dataset.count(field):
+                self.dataset.clear_sample_field(field)
             prune_files(self.dataset, field)
-            if not self.in_files_at_last:
-                move_to_samples(self.dataset, field)
+        elif in_files:
+            prune_files(self.dataset, field)
+            move_to_samples(self.dataset, field)
         elif self.in_files_at_last:
             move_to_files(self.dataset, field)
         else:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import fiftyone as fo
 import fiftyone.brain as fob
+import numpy as np
 from pymongo.errors import ConnectionFailure
 
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
@@ -27,6 +28,7 @@ MOST_BY_TSNE = 20_000
 """Images beyond which t-SNE takes longer than anybody waits."""
 
 _FEWEST = 3
+_ALIKE = 1e-6
 _TSNE_DIMS = 50
 _TSNE_PERPLEXITY = 30.0
 _UMAP_NEIGHBORS = 15
@@ -90,6 +92,11 @@ def map_embeddings(
         raise DatasetError(
             f"a map needs {_FEWEST} samples with embeddings, found {len(ids)}; run embed() first, "
             "or choose a larger view"
+        )
+    if np.ptp(vectors, axis=0).max() < _ALIKE:
+        raise DatasetError(
+            f"all {len(ids)} images look the same to band {space.band}, so that a map of them has "
+            "nothing to show; choose a larger view"
         )
     check_method(method, len(ids))
     mapped = dataset if len(ids) == len(dataset) else dataset.select(ids)

@@ -6,7 +6,7 @@ FiftyOne's own ``dataset.delete_run(key)``, deletes them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,15 +15,19 @@ import fiftyone as fo
 import fiftyone.core.runs as fors
 from fiftyone.core.view import DatasetView
 
-from fiftyone_isoclip.dataset.fields import check_alive, check_key, dataset_of, declare_field
+from fiftyone_isoclip.dataset.fields import check_key, dataset_of, declare_field
 from fiftyone_isoclip.dataset.kept_pairs import drop_pairs
+from fiftyone_isoclip.dataset.locks import hold_record, one_writer
 from fiftyone_isoclip.dataset.sources import sum_sources
-from fiftyone_isoclip.dataset.writing import write_values
+from fiftyone_isoclip.dataset.writing import Values, insist, told_if_away, write_all
 from fiftyone_isoclip.errors import DatasetError
 
 
 class IsoClipRunConfig(fors.RunConfig):
     """What FiftyOne keeps of a run of this package, as JSON values."""
+
+
+_CONFIG = f"{IsoClipRunConfig.__module__}.{IsoClipRunConfig.__name__}"
 
 
 class IsoClipRun(fors.Run):
@@ -35,7 +39,7 @@ class IsoClipRun(fors.Run):
 
     def cleanup(self, samples: Any, key: str) -> None:
         """Delete what the run wrote."""
-        _clean(samples._root_dataset, self.config)
+        _clean(samples._root_dataset, key, self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class SavedRun:
         details: more of what was found, as JSON values: a few kilobytes, never one entry a sample.
         fields: the fields it wrote.
         sources: checksums of what its vectors were made from (`sources.sum_sources`).
-        time: when it began (UTC); ``complete`` is False if it did not end.
+        time: when it began (UTC).
+        complete: False if it did not end, or a change of it did not: find it again or delete it.
     """
 
     key: str
@@ -84,16 +89,18 @@ class Column:
 
 def list_runs(dataset: fo.Dataset) -> list[SavedRun]:
     """The runs of this package on a dataset, the latest first."""
-    infos = [dataset.get_run_info(key) for key in dataset_of(dataset).list_runs()]
-    runs = [_saved(info) for info in infos if isinstance(info.config, IsoClipRunConfig)]
+    infos = {key: dataset.get_run_info(key) for key in dataset_of(dataset).list_runs()}
+    ours = {k: info for k, info in infos.items() if isinstance(info.config, IsoClipRunConfig)}
+    runs = [_saved(key, info) for key, info in ours.items()]
     return sorted(runs, key=lambda run: run.time or datetime.min, reverse=True)
 
 
 def load_run(dataset: fo.Dataset, key: str, method: str | None = None) -> SavedRun:
-    """One run, by its key.
+    """One run, by its key; if a method is named, to use what it wrote.
 
     Raises:
-        DatasetError: there is no such run of this package, or it is of another method.
+        DatasetError: there is no such run of this package, or it is of another method, or what it
+            wrote is not whole.
     """
     runs = {run.key: run for run in list_runs(dataset)}
     run = runs.get(key)
@@ -103,9 +110,16 @@ def load_run(dataset: fo.Dataset, key: str, method: str | None = None) -> SavedR
         raise DatasetError(
             f"dataset {dataset.name!r} has no {kind}run {key!r}; its runs of this package: {there}"
         )
+    if method is not None and not run.complete:
+        raise DatasetError(
+            f"run {key!r} of dataset {dataset.name!r} was broken off, and what it wrote is not "
+            "whole; find it again with rerun() or the verb that made it, or delete_run() it"
+        )
     return run
 
 
+@told_if_away
+@one_writer("key")
 def delete_run(dataset: fo.Dataset, key: str) -> None:
     """Delete a run, its fields and its saved view: the undo of ``find_duplicates`` and the like.
 
@@ -113,23 +127,25 @@ def delete_run(dataset: fo.Dataset, key: str) -> None:
         DatasetError: there is no such run of this package.
     """
     load_run(dataset, key)
-    _clean(dataset, dataset.get_run_info(key).config)
-    fors.Run.delete_run(dataset, key, cleanup=False)
+    with hold_record(dataset):
+        insist(dataset, lambda: _delete(dataset, key))
 
 
+@told_if_away
+@one_writer("key")
 def update_run(dataset: fo.Dataset, key: str, **changes: Any) -> None:
-    """Replace what is remembered of a run: ``counts``, ``details`` or ``parameters``.
+    """Replace what is remembered of a run: ``counts``, ``details``, ``parameters``, ``complete``.
 
     Raises:
         DatasetError: there is no such run of this package.
     """
     load_run(dataset, key)
-    config = dataset.get_run_info(key).config
-    for name, value in changes.items():
-        setattr(config, name, value)
-    dataset.update_run_config(key, config)
+    insist(dataset, lambda: _update(dataset, key, **changes))
 
 
+@told_if_away
+@one_writer("key")
+@one_writer("new_key")
 def rename_run(dataset: fo.Dataset, key: str, new_key: str) -> None:
     """Rename a run with its fields and its saved view.
 
@@ -137,31 +153,27 @@ def rename_run(dataset: fo.Dataset, key: str, new_key: str) -> None:
         DatasetError: there is no such run, or something else has the new name.
     """
     run = load_run(dataset, key)
-    config = dataset.get_run_info(key).config
+    if not run.complete:
+        load_run(dataset, key, run.method)  # says why not
+    view = dataset.get_run_info(key).config.view
     # FiftyOne's own rename leaves the names of fields and view, which begin with the first key.
-    names = {name: _renamed(name, config.view, new_key) for name in run.fields}
+    names = {name: _renamed(name, view, new_key) for name in run.fields}
     check_free(dataset, new_key, run.method, tuple(names.values()))
     if dataset.has_run(new_key):
         raise DatasetError(f"a run {new_key!r} exists already; choose another name or delete it")
     stages = None
-    if dataset.has_saved_view(config.view):
-        stages = _replaced(dataset.load_saved_view(config.view)._serialize(), names)
-        dataset.delete_saved_view(config.view)
-    there = {old: new for old, new in names.items() if dataset.has_field(old)}
-    if there:
-        indexed = [old for old in there if old in dataset.list_indexes()]
-        for old in indexed:
-            dataset.drop_index(old)  # it would stay behind under the old name
-        dataset.rename_sample_fields(there)
-        for old in indexed:
-            dataset.create_index(there[old])
-    dataset.rename_run(key, new_key)
-    config = dataset.get_run_info(new_key).config
-    config.fields, config.view = list(names.values()), new_key
-    dataset.update_run_config(new_key, config)
+    if dataset.has_saved_view(view):
+        stages = _replaced(dataset.load_saved_view(view)._serialize(), names)
+    indexed = [old for old in names if old in dataset.list_indexes()]
+    # Until all is renamed the run owns both the old names and the new ones, and is not whole.
+    both = [*run.fields, *names.values()]
+    insist(dataset, lambda: _update(dataset, key, complete=False, fields=both))
+    with hold_record(dataset):
+        insist(dataset, lambda: _rename(dataset, key, new_key, names, indexed))
     if stages is not None:
-        view = DatasetView._build(dataset, stages)
-        dataset.save_view(new_key, view, description=_description(run.method))
+        built = DatasetView._build(dataset, stages)
+        insist(dataset, lambda: _save_view(dataset, new_key, built, run.method))
+    insist(dataset, lambda: _update(dataset, new_key, complete=True, fields=[*names.values()]))
 
 
 def check_free(dataset: fo.Dataset, key: str, method: str, fields: tuple[str, ...]) -> None:
@@ -203,8 +215,18 @@ def save_run(
     """
     dataset = dataset_of(samples)
     check_free(dataset, run.key, run.method, tuple(columns))
+    insist(dataset, lambda: _replace(samples, run, columns, view))
+    insist(dataset, lambda: _update(dataset, run.key, complete=True))
+
+
+def _replace(
+    samples: Any, run: SavedRun, columns: Mapping[str, Column], view: Callable[[], Any]
+) -> None:
+    dataset = dataset_of(samples)
     if dataset.has_run(run.key):
-        delete_run(dataset, run.key)
+        with hold_record(dataset):
+            _delete(dataset, run.key)
+    _forget(dataset, run.key, tuple(columns))
     config = IsoClipRunConfig(
         method=run.method,
         parameters=dict(run.parameters),
@@ -219,20 +241,79 @@ def save_run(
         complete=False,
     )
     # Registered before the first field is written: whatever is left of a killed run has an owner.
-    samples.register_run(run.key, config)
+    with hold_record(dataset):
+        samples.register_run(run.key, config)
     for name, column in columns.items():
         declare_field(dataset, name, column.kind, column.of)
-        write_values(dataset, name, column.values)
+        write_all(dataset, Values(name, column.values, column.kind))
         if column.indexed:
             dataset.create_index(name)  # goes away with the field
-    check_alive(dataset)
-    dataset.save_view(run.key, view(), description=_description(run.method))
-    config.complete = True
-    dataset.update_run_config(run.key, config)
+    _save_view(dataset, run.key, view(), run.method)
 
 
-def _description(method: str) -> str:
-    return f"made by fiftyone-isoclip: {method}"
+def _delete(dataset: fo.Dataset, key: str) -> None:
+    if dataset.has_run(key):  # unless an earlier attempt came so far
+        _clean(dataset, key, dataset.get_run_info(key).config)
+        del dataset._doc.runs[key]  # see _unlink_view
+        dataset.save()
+    _forget(dataset, key)
+
+
+def _update(dataset: fo.Dataset, key: str, **changes: Any) -> None:
+    config = dataset.get_run_info(key).config
+    for name, value in changes.items():
+        setattr(config, name, value)
+    dataset.update_run_config(key, config)
+
+
+def _rename(
+    dataset: fo.Dataset, key: str, new_key: str, names: Mapping[str, str], indexed: Sequence[str]
+) -> None:
+    """Rename the fields and the key of a run, as far as an earlier attempt did not."""
+    there = {old: new for old, new in names.items() if dataset.has_field(old)}
+    if there:
+        for old in set(indexed) & set(dataset.list_indexes()):
+            dataset.drop_index(old)  # it would stay behind under the old name
+        dataset.rename_sample_fields(there)
+    for old in indexed:
+        dataset.create_index(names[old])
+    if dataset.has_run(key):
+        dataset.rename_run(key, new_key)
+    view = dataset.get_run_info(new_key).config.view
+    _unlink_view(dataset, view)
+    _forget(dataset, view)
+    _update(dataset, new_key, view=new_key)
+
+
+def _save_view(dataset: fo.Dataset, key: str, view: Any, method: str) -> None:
+    told = f"made by fiftyone-isoclip: {method}"
+    with hold_record(dataset):
+        dataset.save_view(key, view, description=told, overwrite=True)
+
+
+def _unlink_view(dataset: fo.Dataset, name: str) -> None:
+    # FiftyOne's own deletions end with the link, and killed before it leave a dead one.
+    if dataset.has_saved_view(name):
+        dataset._get_saved_view_doc(name, pop=True)
+        dataset.save()
+
+
+def _forget(dataset: fo.Dataset, key: str, fields: Sequence[str] = ()) -> None:
+    """Clear what a killed process left under these names and nothing refers to any more."""
+    database, id_ = fo.core.odm.get_db_conn(), dataset._doc.id
+    links = database.datasets.find_one({"_id": id_}, {"runs": 1, "saved_views": 1}) or {}
+    runs, views = links.get("runs", {}).values(), links.get("saved_views", [])
+    ours = {"_dataset_id": id_, "key": key, "config.cls": _CONFIG}
+    database.runs.delete_many({**ours, "_id": {"$nin": [_linked(run) for run in runs]}})
+    ours = {"_dataset_id": id_, "name": key, "_id": {"$nin": [_linked(view) for view in views]}}
+    database.views.delete_many(ours)
+    if fields:  # values under a name that is not declared would be seen as soon as it is
+        strays = {"$or": [{name: {"$exists": True}} for name in fields]}
+        dataset._sample_collection.update_many(strays, {"$unset": dict.fromkeys(fields, "")})
+
+
+def _linked(link: Any) -> Any:
+    return getattr(link, "id", link)
 
 
 def _renamed(name: str, key: str, new_key: str) -> str:
@@ -251,19 +332,20 @@ def _replaced(value: Any, names: Mapping[str, str]) -> Any:
     return value[: len(value) - len(plain)] + names.get(plain, plain)
 
 
-def _clean(dataset: fo.Dataset, config: IsoClipRunConfig) -> None:
+def _clean(dataset: fo.Dataset, key: str, config: IsoClipRunConfig) -> None:
+    _update(dataset, key, complete=False)  # first, because what is left of it is not whole
     drop_pairs(dataset, getattr(config, "details", {}).get("pairs"))
     fields = [name for name in config.fields if dataset.has_field(name)]
     if fields:
         dataset.delete_sample_fields(fields)
-    if dataset.has_saved_view(config.view):
-        dataset.delete_saved_view(config.view)
+    _unlink_view(dataset, config.view)
+    _forget(dataset, config.view)
 
 
-def _saved(info: fors.RunInfo) -> SavedRun:
+def _saved(key: str, info: fors.RunInfo) -> SavedRun:
     config = info.config
     return SavedRun(
-        key=info.key,
+        key=key,
         method=config.method,
         parameters=config.parameters,
         checkpoint=config.checkpoint,
