@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 CALLS = ("mkdir", "open", "write", "fsync", "replace", "unlink")
 MOMENTS = {"before": CALLS, "halfway": ("write",), "after": CALLS}
@@ -14,12 +14,15 @@ MOMENTS = {"before": CALLS, "halfway": ("write",), "after": CALLS}
 class Steps:
     """Counts the calls; at one of them, before, halfway or after it, something happens."""
 
-    def __init__(self, step: int, moment: str, happens: Callable[[], object]) -> None:
+    def __init__(
+        self, step: int, moment: str, happens: Callable[[], object], calls: Iterable[str]
+    ) -> None:
         self.step, self.moment, self.happens = step, moment, happens
+        self.calls = set(calls) & set(MOMENTS[moment])
         self.taken = 0
 
     def take(self, name: str, call: Callable, *args, **kwargs):
-        if name not in MOMENTS[self.moment]:
+        if name not in self.calls:
             return call(*args, **kwargs)
         self.taken += 1
         if self.taken != self.step:
@@ -34,9 +37,11 @@ class Steps:
 
 
 @contextlib.contextmanager
-def at_step(step: int, moment: str, happens: Callable[[], object]) -> Iterator[Steps]:
+def at_step(
+    step: int, moment: str, happens: Callable[[], object], calls: Iterable[str] = CALLS
+) -> Iterator[Steps]:
     """Let it happen at this call, counted from 1, of those that the moment is about."""
-    steps = Steps(step, moment, happens)
+    steps = Steps(step, moment, happens, calls)
 
     class Watched(io.FileIO):
         """What a file object of Python's writes goes through C otherwise."""

@@ -4,57 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.files.reports import check_writable, write_json
-from fiftyone_isoclip.index.whole_files import write_whole
-
-
-@contextmanager
-def _files_at_most(count: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_names_that_are_not_utf8_survive_json(tmp_path: Path) -> None:
     value = {"path": os.fsdecode(b"caf\xe9 \xff\n.jpg"), "other": "søster"}
     write_json(tmp_path / "report.json", value)
     assert json.loads((tmp_path / "report.json").read_text("ascii")) == value
-
-
-def test_f03_a_full_disk_leaves_the_old_report_and_says_how_much_was_needed(
-    tmp_path: Path,
-) -> None:
-    target = tmp_path / "report.json"
-    write_json(target, "old")
-    needed = len(json.dumps("x" * 9000)) + 1
-    with _files_at_most(4096), pytest.raises(IsoClipError, match=f"needs about {needed:,} bytes"):
-        write_json(target, "x" * 9000)
-    assert json.loads(target.read_text()) == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-
-
-def test_f02_a_writer_that_dies_leaves_the_old_report(tmp_path: Path) -> None:
-    target = tmp_path / "report.json"
-    write_json(target, "old")
-
-    def die(file: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(target, die, 0)
-    assert json.loads(target.read_text()) == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_link_to_a_report_keeps_pointing_to_it(tmp_path: Path) -> None:

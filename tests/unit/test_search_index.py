@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fiftyone_isoclip.errors import StoreError, VectorError
+from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index import CosineIndex, search
 from fiftyone_isoclip.index.search import SearchIndex
 from fiftyone_isoclip.index.search_files import read_inverted, write_inverted
@@ -234,48 +234,3 @@ def test_a_file_holds_the_same_in_whatever_order_the_rows_come(made, tmp_path, m
     np.testing.assert_array_equal(after.similarities, before.similarities)
     assert [set(shuffle[row]) for row in after.rows] == [set(row) for row in before.rows.tolist()]
     assert list(tmp_path.iterdir()) == [tmp_path / "a.inverted"]
-
-
-@pytest.mark.parametrize("place", [0, 20, 200, 0.3, 0.9, -1])
-def test_f13_a_flipped_byte_is_found(made, tmp_path, place):
-    path = tmp_path / "a.inverted"
-    write_inverted(path, made[2].inverted, fingerprint="a", band=None)
-    data = bytearray(path.read_bytes())
-    at = int(place * len(data)) if isinstance(place, float) else place
-    data[at] ^= 0x10
-    path.write_bytes(data)
-    with pytest.raises(StoreError, match=r"a\.inverted .*chosen anew"):
-        read_inverted(path, fingerprint="a", band=None)
-
-
-def test_f13_what_is_no_such_file_is_told(made, tmp_path):
-    path = tmp_path / "a.inverted"
-    with pytest.raises(FileNotFoundError):
-        read_inverted(path, fingerprint="a", band=None)
-    write_inverted(path, made[2].inverted, fingerprint="a", band=None)
-    with pytest.raises(StoreError, match="is of fingerprint a, not of b"):
-        read_inverted(path, fingerprint="b", band=None)
-    with pytest.raises(StoreError, match="is of band None, not of 3/7"):
-        read_inverted(path, fingerprint="a", band="3/7")
-    whole = path.read_bytes()
-    for content in (b"", b"\n", b"[]\n", whole[:-100], whole[: len(whole) // 2], whole + b"1"):
-        path.write_bytes(content)
-        with pytest.raises(StoreError, match="damaged"):
-            read_inverted(path, fingerprint="a", band=None)
-    path.write_bytes(whole.replace(b'"format": 2', b'"format": 9', 1))
-    with pytest.raises(StoreError, match="format 9"):
-        read_inverted(path, fingerprint="a", band=None)
-
-
-def test_f02_a_failed_write_leaves_the_old_file_and_nothing_else(made, tmp_path, monkeypatch):
-    path = tmp_path / "a.inverted"
-    write_inverted(path, made[2].inverted, fingerprint="a", band=None)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StoreError, match="No space left"):
-        write_inverted(path, made[2].inverted, fingerprint="b", band=None)
-    assert list(tmp_path.iterdir()) == [path]
-    assert read_inverted(path, fingerprint="a", band=None).trained_on == N
