@@ -21,6 +21,7 @@ _HOMES = {
         "find_exact_duplicates",
     ],
     "embeddings": ["EmbedReport", "embed"],
+    "file_removal": ["apply_file_removal", "plan_file_removal", "undo_file_removal"],
     "groups": ["DuplicateReport", "load_duplicates"],
     "maps": ["MapReport", "map_embeddings"],
     "leak_report": ["LeakReport", "load_leaks"],

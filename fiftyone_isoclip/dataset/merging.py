@@ -54,7 +54,7 @@ def merge_group(
     check_conflict(conflict)
     samples = list(group)
     keeper = next((s for s in samples if s[names["role"]] == "keeper"), None)
-    going = [s for s in samples if s[names["role"]] == "duplicate"]
+    going = [s for s in samples if s[names["role"]] != "keeper"]
     if keeper is None or not going:
         return Merged()
     given = [tag for s in going for tag in s.tags if tag not in _OWN]

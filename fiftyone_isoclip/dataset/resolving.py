@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.groups import METHOD, field_names
+from fiftyone_isoclip.dataset.locks import hold, one_writer
 from fiftyone_isoclip.dataset.merging import (
     DUPLICATE_TAG,
     KEEPER_TAG,
@@ -51,6 +52,7 @@ class ResolveReport:
         return f"{self.samples} samples of {self.groups} groups {told}"
 
 
+@one_writer("key")
 def resolve_duplicates(
     dataset: fo.Dataset,
     key: str,
@@ -95,7 +97,8 @@ def resolve_duplicates(
         samples = inside.count()
         keep_all(dataset, key, *numbers)
         return ResolveReport(dataset, action, len(numbers), samples)
-    return _remove(dataset, names, inside, numbers, conflict)
+    with hold(dataset, archive_name(dataset)):
+        return archive_samples(dataset, names, going.values("id"), conflict)
 
 
 def archive_name(dataset: fo.Dataset) -> str:
@@ -113,37 +116,60 @@ def count_removed(dataset: fo.Dataset) -> int:
     return archive.count() if held.get("dataset") == str(dataset._doc.id) else 0
 
 
-def restore_removed(dataset: fo.Dataset) -> int:
-    """Move everything that was removed back, with its ids; -> how many samples.
+def restore_removed(dataset: fo.Dataset, among: Collection[str] | None = None) -> int:
+    """Move what was removed back, with its ids; -> how many samples.
 
     What keepers were given stays with them. Of runs that were deleted, renamed or replaced since,
     nothing comes back: their numbers of groups would mean other ones.
+
+    Args:
+        dataset: the dataset from which samples were removed.
+        among: ids of samples; None brings all back.
 
     Raises:
         DatasetError: nothing was removed, or the dataset of that name holds something else.
     """
     name = archive_name(dataset_of(dataset))
-    if not fo.dataset_exists(name):
-        raise DatasetError(f"nothing was removed from {dataset.name!r}: there is no {name!r}")
-    archive = _open_archive(dataset)
-    back = archive.exclude(dataset.select(archive.values("id")).values("id"))
-    count = len(back)
-    if count:
-        dataset.add_collection(back, include_info=False)
-    fo.delete_dataset(name)
+    with hold(dataset, name):
+        if not fo.dataset_exists(name):
+            raise DatasetError(f"nothing was removed from {dataset.name!r}: there is no {name!r}")
+        archive = _open_archive(dataset)
+        asked = archive if among is None else archive.select(list(among))
+        back = asked.exclude(dataset.select(asked.values("id")).values("id"))
+        count = len(back)
+        if count:
+            dataset.add_collection(back, include_info=False)
+        archive.delete_samples(asked.values("id"))
+        if not len(archive):
+            fo.delete_dataset(name)
     return count
 
 
-def _remove(
-    dataset: fo.Dataset, names: dict[str, str], inside: Any, numbers: list[int], conflict: Conflict
+def archive_samples(
+    dataset: fo.Dataset, names: dict[str, str], ids: Sequence[str], conflict: Conflict
 ) -> ResolveReport:
-    going = inside.match(F(names["role"]) == "duplicate")
-    ids, count = going.values("id"), going.count()
-    if not count:
+    """Move samples of groups to the archive, once their keepers have what they knew.
+
+    Args:
+        dataset: the dataset.
+        names: the fields of the run, by part.
+        ids: of samples that are in groups and keep none.
+        conflict: see `resolve_duplicates`.
+
+    Raises:
+        DatasetError: the archive holds something else, or not what was put there.
+    """
+    going = dataset.select(ids)
+    numbers = going.distinct(names["group"])
+    if not numbers:
         return ResolveReport(dataset, "remove", 0, 0)
     archive, name = _open_archive(dataset), archive_name(dataset)
+    keepers = dataset.match(
+        F(names["group"]).is_in(numbers) & (F(names["role"]) == "keeper")
+    ).values("id")
     merged = conflicts = 0
-    by_group = inside.sort_by([(names["group"], 1), (names["rank"], 1)])
+    order = [(names["group"], 1), (names["rank"], 1)]
+    by_group = dataset.select([*keepers, *ids]).sort_by(order)
     for _, samples in groupby(by_group, lambda sample: sample[names["group"]]):
         found = merge_group(samples, names, conflict)
         merged, conflicts = merged + found.merged, conflicts + found.conflicts
@@ -151,13 +177,13 @@ def _remove(
     there = set(archive.select(ids).values("id"))
     archive.add_collection(dataset.select([id_ for id_ in ids if id_ not in there]))
     kept = len(archive.select(ids))
-    if kept != count:
+    if kept != len(ids):
         raise DatasetError(
-            f"{count} samples were to be kept in dataset {name!r} and {kept} are there; "
+            f"{len(ids)} samples were to be kept in dataset {name!r} and {kept} are there; "
             "nothing was removed, see whether something else writes it"
         )
     dataset.delete_samples(ids)
-    return ResolveReport(dataset, "remove", len(numbers), count, merged, conflicts, name)
+    return ResolveReport(dataset, "remove", len(numbers), len(ids), merged, conflicts, name)
 
 
 def _open_archive(dataset: fo.Dataset) -> fo.Dataset:
