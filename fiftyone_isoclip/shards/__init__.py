@@ -1,6 +1,9 @@
 """Plain embeddings of many files as Parquet shards, written by workers on one machine or many.
 
-Public names are loaded on first use; all of them need pyarrow, and the engine "ray" needs Ray.
+Public names are loaded on first use.
+
+Raises:
+    IsoClipError: on import, if pyarrow is not installed.
 """
 
 from __future__ import annotations
@@ -8,6 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import lazy_loader
+
+from fiftyone_isoclip.errors import IsoClipError
+
+try:
+    import pyarrow  # noqa: F401
+except ImportError as error:
+    raise IsoClipError(
+        "a store is kept in Parquet files, which need pyarrow; "
+        "install it with: pip install 'fiftyone-isoclip[ray]' (or pyarrow alone, without Ray)"
+    ) from error
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.shards.contents import Contents

@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 from filelock import FileLock, Timeout
+from pyarrow import fs
 
-from fiftyone_isoclip.errors import IsoClipError, StoreError
+from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.files.listing import reason_of
 from fiftyone_isoclip.index.whole_files import write_whole
-
-try:
-    import pyarrow as pa
-    from pyarrow import fs
-except ImportError as error:
-    raise IsoClipError(
-        "a store is kept in Parquet files, which need pyarrow; "
-        "install it with: pip install 'fiftyone-isoclip[ray]' (or pyarrow alone, without Ray)"
-    ) from error
 
 _LOCK = "writer.lock"
 

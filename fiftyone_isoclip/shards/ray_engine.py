@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is import
 try:
     import ray
     import ray.data
+    from ray.exceptions import RayError, RayTaskError
 except ImportError as error:
     raise IsoClipError(
         "the engine ray needs Ray; install it with: pip install 'fiftyone-isoclip[ray]'"
@@ -32,16 +34,13 @@ OBJECT_STORE_BYTES = 300 * 2**20
 
 
 class RayEngine:
-    """Runs tasks on the cluster that RAY_ADDRESS names, or on a Ray of its own on this machine.
+    """Runs tasks on the Ray that this process is connected to.
 
     ``workers`` counts the processes that load the model: by default one for each GPU, or for each
-    core where there is none. Folders, weights and the store must be reachable from all machines.
+    core where there is none. Images, weights and the store must be reachable from all machines.
     """
 
     def __init__(self, encoding: Encoding, workers: int | None = None) -> None:
-        self._begun = not ray.is_initialized()
-        if self._begun:
-            _begin()
         has = ray.cluster_resources()
         gpus = int(has.get("GPU", 0))
         on_gpu = encoding.device.startswith("cuda") or (encoding.device == "auto" and gpus > 0)
@@ -73,9 +72,28 @@ class RayEngine:
         for row in receipts.iter_rows():
             yield Receipt.loads(_heard(row))
 
-    def close(self) -> None:
-        """End the Ray that was begun here."""
-        if self._begun:
+
+@contextmanager
+def open_ray(encoding: Encoding, workers: int | None = None) -> Iterator[RayEngine]:
+    """Connect to the cluster that RAY_ADDRESS names, or begin a Ray on this machine and end it.
+
+    Raises:
+        IsoClipError: there is no such cluster or device, or Ray itself gave up.
+    """
+    begun = not ray.is_initialized()
+    try:
+        if begun:
+            _begin(encoding.device)
+        yield RayEngine(encoding, workers)
+    except RayTaskError:  # a defect in what ran: its traceback is wanted
+        raise
+    except (RayError, ConnectionError) as error:
+        raise IsoClipError(
+            f"Ray gave up: {str(error).splitlines()[0]} What is stored stays; run this again once "
+            "the cluster can be reached (with its RAY_AUTH_MODE and RAY_AUTH_TOKEN, if it has one)"
+        ) from error
+    finally:
+        if begun:
             ray.shutdown()
 
 
@@ -113,14 +131,16 @@ def _heard(answer: Mapping[str, str]) -> str:
     return answer["said"]
 
 
-def _begin() -> None:
-    """Connect to the cluster that is named, or begin a small Ray without a dashboard."""
+def _begin(device: str) -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if "RAY_ADDRESS" in os.environ:
         ray.init(**quiet)
-    else:
-        own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        ray.init(address="local", **own, **quiet)
+        return
+    own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(address="local", **own, **quiet)
+    if device.startswith("cuda") and not ray.cluster_resources().get("GPU"):
+        # Ray would wait for one; a cluster that grows by itself may get one.
+        raise IsoClipError(f"device {device!r} was asked for, and Ray finds no GPU here")

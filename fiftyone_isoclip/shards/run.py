@@ -64,15 +64,21 @@ def embed_into_store(
     with _open_engine(engine, encoding, workers) as running:
         store = continue_store(uri, running.recipe, dtype=dtype, shard_rows=shard_rows)
         with store.one_writer():
-            return _fill(store, images, running, progress)
+            return fill_store(store, images, running, progress)
 
 
-def _fill(
+def fill_store(
     store: ShardStore,
     images: Images,
     engine: LocalEngine | RayEngine,
-    progress: Callable[[int], object],
+    progress: Callable[[int], object] = lambda count: None,
 ) -> Embedded:
+    """Let an engine make what a store lacks of these images, and mend what is wrong with it.
+
+    Raises:
+        StoreError: it cannot be read or written, or another process keeps writing to it.
+        IsoClipError: a worker gave up; what was stored stays.
+    """
     mended: dict[str, str] = {}
     before = None
     for _ in range(_ATTEMPTS):
@@ -109,10 +115,7 @@ def _open_engine(
 
         yield LocalEngine(encoding)
         return
-    from fiftyone_isoclip.shards.ray_engine import RayEngine
+    from fiftyone_isoclip.shards.ray_engine import open_ray
 
-    engine = RayEngine(encoding, workers)
-    try:
+    with open_ray(encoding, workers) as engine:
         yield engine
-    finally:
-        engine.close()

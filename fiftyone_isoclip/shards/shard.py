@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.shards.manifest import FORMAT, Manifest, Recipe
+from fiftyone_isoclip.shards.manifest import Manifest, Recipe
 
 OK, FAILED = "ok", "failed"
 
@@ -79,7 +79,7 @@ class Shard:
             "status": pa.array(np.where(absent, FAILED, OK).tolist(), pa.string()),
             "reason": pa.array([self.failures.get(row) for row in range(n)], pa.string()),
         }
-        record = {"format": FORMAT, "recipe": asdict(recipe), "sha256": self._checksum()}
+        record = {"recipe": asdict(recipe), "sha256": self._checksum(recipe)}
         file = pa.BufferOutputStream()
         # Nothing is gained by packing the numbers, and a dictionary of them would be larger still.
         pq.write_table(
@@ -97,20 +97,18 @@ class Shard:
 
         Raises:
             DamagedShardError: it is not what was written.
-            StoreError: it is sound, but of another recipe or format.
+            StoreError: it is sound, but of another recipe.
         """
         try:
             table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
             record = json.loads(table.schema.metadata[_KEY])
-            recipe, found = Recipe(**record["recipe"]), record["format"]
+            recipe = Recipe(**record["recipe"])
             shard = cls._of(table, recipe.dim)
-            sound = record["sha256"] == shard._checksum() and shard.name == name
+            sound = record["sha256"] == shard._checksum(recipe) and shard.name == name
         except Exception as error:  # garbage meets every corner of a decoder
             raise DamagedShardError(f"it is no whole shard ({type(error).__name__})") from error
         if not sound:
             raise DamagedShardError("its content is not what its checksum or its name says")
-        if found != FORMAT:
-            raise StoreError(f"{name} has format {found}, and this version reads {FORMAT}")
         if not recipe.fits(manifest.recipe) or shard.embeddings.dtype != manifest.numbers:
             raise StoreError(f"{name} holds {shard.embeddings.dtype} of {recipe}")
         return shard
@@ -127,9 +125,10 @@ class Shard:
         numbers = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), dim)
         return cls(ids, rows, numbers, {row: reasons[row] for row in failed})
 
-    def _checksum(self) -> str:
+    def _checksum(self, recipe: Recipe) -> str:
         numbers = np.ascontiguousarray(self.embeddings)
-        told = [self.ids, self.rows.tolist(), sorted(self.failures.items()), numbers.dtype.name]
+        rest = [self.ids, self.rows.tolist(), sorted(self.failures.items()), numbers.dtype.name]
+        told = [asdict(recipe), *rest]
         digest = hashlib.sha256(json.dumps(told).encode())
         digest.update(numbers.tobytes())
         return digest.hexdigest()
