@@ -14,7 +14,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -35,8 +35,6 @@ A_MOMENT = 2.0
 
 PATIENCE_SECONDS = 180.0
 """How long a writer waits for one of another name who adds or deletes fields."""
-
-_RECORD = "fields, runs and views"
 
 
 def one_writer(*names: str, patience: float = 0.0) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -78,6 +76,45 @@ def hold(dataset: fo.Dataset, name: str, *, patience: float = 0.0) -> Iterator[N
     Raises:
         DatasetError: another process or thread writes it, or nothing can be locked.
     """
+    with _locked(dataset, name, patience) as first:
+        if first:
+            look_anew(dataset)
+        yield
+
+
+@contextmanager
+def hold_record(dataset: fo.Dataset) -> Iterator[None]:
+    """Be the one who changes which fields, runs and views a dataset has.
+
+    FiftyOne reads these lists, changes them and writes them back: what another process put there
+    in between would be gone.
+
+    Raises:
+        DatasetError: another process keeps on changing them, or nothing can be locked.
+    """
+    with _locked(dataset, "fields, runs and views", PATIENCE_SECONDS):
+        dataset._doc.reload()
+        yield
+
+
+def check_brain_key(dataset: fo.Dataset, key: str) -> None:
+    """Make sure that a brain run can be built under a key.
+
+    Raises:
+        DatasetError: the key is malformed, or there is a run of that name.
+    """
+    check_key(key)
+    dataset.reload()  # another process may have finished one
+    if dataset.has_brain_run(key):
+        raise DatasetError(
+            f"dataset {dataset.name!r} has a brain run {key!r} already; choose another key, "
+            f"or delete it with dataset.delete_brain_run({key!r})"
+        )
+
+
+@contextmanager
+def _locked(dataset: fo.Dataset, name: str, patience: float) -> Iterator[bool]:
+    """Lock a name; whether this thread did not hold it before."""
     place = _place(dataset, name)
     holder = place.with_suffix(".json")
     lock = FileLock(place.with_suffix(".lock"), is_singleton=True)
@@ -97,38 +134,13 @@ def hold(dataset: fo.Dataset, name: str, *, patience: float = 0.0) -> Iterator[N
         ) from error
     with held:
         if lock.lock_counter > 1:
-            yield
+            yield False
             return
         _tell(holder)
         try:
-            look_anew(dataset)
-            yield
+            yield True
         finally:
             holder.unlink(missing_ok=True)
-
-
-def hold_record(dataset: fo.Dataset) -> AbstractContextManager[None]:
-    """Be the one who changes which fields, runs and views a dataset has.
-
-    FiftyOne reads these lists, changes them and writes them back: what another process put there
-    in between would be gone.
-    """
-    return hold(dataset, _RECORD, patience=PATIENCE_SECONDS)
-
-
-def check_brain_key(dataset: fo.Dataset, key: str) -> None:
-    """Make sure that a brain run can be built under a key.
-
-    Raises:
-        DatasetError: the key is malformed, or there is a run of that name.
-    """
-    check_key(key)
-    dataset.reload()  # another process may have finished one
-    if dataset.has_brain_run(key):
-        raise DatasetError(
-            f"dataset {dataset.name!r} has a brain run {key!r} already; choose another key, "
-            f"or delete it with dataset.delete_brain_run({key!r})"
-        )
 
 
 def _place(dataset: fo.Dataset, name: str) -> Path:

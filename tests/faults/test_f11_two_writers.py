@@ -27,7 +27,7 @@ from fiftyone_isoclip.dataset.verdicts import VERDICTS_FIELD, read_verdicts
 from fiftyone_isoclip.errors import DatasetError
 from tests.operators import Offered
 from tests.pictures import draw_many
-from tests.writers import Writer
+from tests.told_process import ToldProcess
 
 MODEL, FIELD = "isoclip-demo", "clip_embedding"
 
@@ -75,8 +75,8 @@ BY_PLAN = {"plan_file_removal", "apply_file_removal", "undo_file_removal"}
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[list[Writer]]:
-    both: list[Writer] = []
+def started() -> Iterator[list[ToldProcess]]:
+    both: list[ToldProcess] = []
     yield both
     for writer in both:
         if writer.process.returncode is None:
@@ -84,10 +84,10 @@ def started() -> Iterator[list[Writer]]:
 
 
 @pytest.fixture
-def writers(started: list[Writer]) -> list[Writer]:
+def writers(started: list[ToldProcess]) -> list[ToldProcess]:
     """Two other processes that do as they are told."""
     started[:] = [writer for writer in started if writer.process.returncode is None]
-    new = [Writer() for _ in range(2 - len(started))]
+    new = [ToldProcess() for _ in range(2 - len(started))]
     started += new
     for writer in new:
         assert writer.answer() == "ready"
@@ -100,7 +100,9 @@ def ids(fill: Callable[[Any], list[str]], pictures: Path) -> list[str]:
     return fill([*paths, *paths[:1]])
 
 
-def race(dataset: fo.Dataset, writers: list[Writer], verb: str, *asked: Any) -> tuple[int, str]:
+def race(
+    dataset: fo.Dataset, writers: list[ToldProcess], verb: str, *asked: Any
+) -> tuple[int, str]:
     """Tell both to do the same at once; -> who is at it now, and what the other one was told."""
     for writer, (args, options) in zip(writers, asked, strict=True):
         writer.order(dataset, verb, *args, **options)
