@@ -77,6 +77,7 @@ def opened(path: str | Path, limits: ImageLimits) -> Iterator[ImageFile.ImageFil
     with header(path, limits) as image:
         limits.check_size(*image.size)
         if isinstance(image, JpegImageFile) and image.fp is not None:
+            image.fp.seek(0)
             limits.check_scans(_scans(image.fp.read(), limits.jpeg_scans))
         yield image
 

@@ -244,45 +244,6 @@ def _vectors(mongod):
 
 
 class TestFailures:
-    def test_f04_bad_files_fail_alone_with_a_reason_on_their_sample(
-        self, dataset, fill, pictures, checkpoint
-    ):
-        good = draw_many(pictures, 6)
-        whole = Path(good[0]).read_bytes()
-        (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
-        (pictures / "empty.png").touch()
-        (pictures / "text.png").write_text("<html>not found</html>")
-        (pictures / "folder.png").mkdir()
-        os.mkfifo(pictures / "pipe.png")
-        (pictures / "loop.png").symlink_to(pictures / "loop.png")
-        names = ["cut", "empty", "text", "folder", "pipe", "loop", "missing"]
-        bad = [str(pictures / f"{name}.png") for name in names]
-        mixed = [path for pair in zip(good, bad, strict=False) for path in pair] + bad[6:]
-        fill(mixed)
-        report = embed(dataset, checkpoint, batch_size=16, progress=False)
-        failed = {sample.filepath: sample[f"{FIELD}_error"] for sample in dataset}
-        assert {path for path, reason in failed.items() if reason} == set(bad)
-        assert sorted(report.failed.values()) == sorted(filter(None, failed.values()))
-        assert dataset.exists(FIELD).values("filepath") == [p for p in mixed if p in good]
-        expected = by_open_clip(checkpoint, [Image.open(path) for path in good])
-        assert agreement(expected, stored(dataset.exists(FIELD))) > 0.999
-
-    def test_f04_a_file_that_turned_bad_loses_its_old_vector_until_it_is_mended(
-        self, dataset, fill, pictures, checkpoint
-    ):
-        paths = draw_many(pictures, 3)
-        fill(paths)
-        embed(dataset, checkpoint, progress=False)
-        Path(paths[1]).write_text("gone bad")
-        assert list(embed(dataset, checkpoint, progress=False).failed) == [dataset.values("id")[1]]
-        sample = dataset[paths[1]]
-        assert (sample[FIELD], sample[f"{FIELD}_source"]) == (None, None)
-        draw(Path(paths[1]), seed=1)
-        assert embed(dataset, checkpoint, progress=False).computed == 1
-        sample.reload()
-        assert sample[FIELD] is not None
-        assert sample[f"{FIELD}_error"] is None
-
     def test_an_unmounted_disk_does_not_clear_every_vector(
         self, dataset, fill, pictures, checkpoint
     ):

@@ -67,19 +67,6 @@ def test_no_files_no_batches(clip):
     assert list(embed_images(clip, [])) == []
 
 
-def test_f04_a_bad_file_fails_alone_with_its_reason(clip, paths, tmp_path):
-    (tmp_path / "bad.jpg").write_bytes(b"not a picture")
-    (tmp_path / "cut.png").write_bytes(paths[0].read_bytes()[:90])
-    mixed = [paths[0], tmp_path / "bad.jpg", paths[1], tmp_path / "gone.png", *paths[2:6]]
-    mixed.insert(6, tmp_path / "cut.png")
-    rows, embeddings, failures = together(list(embed_images(clip, mixed, batch_size=4)))
-    assert rows.tolist() == [0, 2, 4, 5, 7, 8]
-    assert failures.keys() == {1, 3, 6}
-    assert "known format" in failures[1]
-    assert "no such file" in failures[3]
-    np.testing.assert_allclose(embeddings, one_by_one(clip, paths[:6]), atol=1e-5)
-
-
 def test_f09_all_files_bad_is_an_empty_result(clip, tmp_path):
     (batch,) = embed_images(clip, [tmp_path / "a", tmp_path / "b"])
     assert batch.embeddings.shape == (0, clip.dim)
