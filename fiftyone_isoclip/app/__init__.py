@@ -13,6 +13,8 @@ from fiftyone_isoclip.app.index import BuildSimilarityIndex
 from fiftyone_isoclip.app.leaks import FindLeaks
 from fiftyone_isoclip.app.maps import MapEmbeddings
 from fiftyone_isoclip.app.panel import IsoClipPanel
+from fiftyone_isoclip.app.removal import ApplyFileRemoval, UndoFileRemoval
+from fiftyone_isoclip.app.removal_plan import PlanFileRemoval
 from fiftyone_isoclip.app.resolve import ResolveDuplicates, ReviewDuplicates
 from fiftyone_isoclip.app.runs import DeleteRun, RenameRun, Rerun
 from fiftyone_isoclip.app.upgrades import UpgradeEmbeddings
@@ -24,6 +26,9 @@ OPERATORS: tuple[type[Any], ...] = (
     FindExactDuplicates,
     ReviewDuplicates,
     ResolveDuplicates,
+    PlanFileRemoval,
+    ApplyFileRemoval,
+    UndoFileRemoval,
     FindLeaks,
     ClusterImages,
     BuildSimilarityIndex,
@@ -38,6 +43,7 @@ PANELS: tuple[type[Any], ...] = (IsoClipPanel,)
 __all__ = [
     "OPERATORS",
     "PANELS",
+    "ApplyFileRemoval",
     "BuildSimilarityIndex",
     "ClusterImages",
     "CompareWithClip",
@@ -48,9 +54,11 @@ __all__ = [
     "FindNearDuplicates",
     "IsoClipPanel",
     "MapEmbeddings",
+    "PlanFileRemoval",
     "RenameRun",
     "Rerun",
     "ResolveDuplicates",
     "ReviewDuplicates",
+    "UndoFileRemoval",
     "UpgradeEmbeddings",
 ]

@@ -16,6 +16,8 @@ from fiftyone_isoclip.install import PLUGIN_NAME
 
 RISKS = {
     "resolve_duplicates": foo.types.RiskLevel.HIGH,  # takes samples out of the dataset
+    "apply_file_removal": foo.types.RiskLevel.HIGH,  # moves files away
+    "plan_file_removal": foo.types.RiskLevel.LOW,  # reads files and keeps what it found
     "delete_run": foo.types.RiskLevel.HIGH,  # deletes fields
     "review_duplicates": foo.types.RiskLevel.LOW,  # opens a panel
 }
