@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field as attribute
+from threading import Event
 from typing import Any
 
 import fiftyone as fo
@@ -160,19 +161,23 @@ class _Desk:
         failed: dict[str, str] = {}
         progress = self.progress if wanted else False
         bar = fou.ProgressBar(total=len(wanted), progress=progress, iters_str="images")
+        left = Event()
         with bar, ThreadPoolExecutor(1, thread_name_prefix="isoclip-save") as writer:
             saving: Future[None] | None = None
-            for batch in batches:
+            try:
+                for batch in batches:
+                    if saving is not None:
+                        saving.result()
+                    saving = writer.submit(self.save, wanted, batch, left)
+                    failed |= {wanted[row].id: why for row, why in batch.failures.items()}
+                    bar.update(len(batch.rows) + len(batch.failures))
                 if saving is not None:
                     saving.result()
-                saving = writer.submit(self.save, wanted, batch)
-                failed |= {wanted[row].id: why for row, why in batch.failures.items()}
-                bar.update(len(batch.rows) + len(batch.failures))
-            if saving is not None:
-                saving.result()
+            finally:
+                left.set()
         return failed
 
-    def save(self, wanted: Sequence[Target], batch: Batch) -> None:
+    def save(self, wanted: Sequence[Target], batch: Batch, left: Event) -> None:
         """Store a batch, its vectors first: a source must never vouch for an older vector."""
         done = [wanted[row] for row in batch.rows]
         failed = {wanted[row].id: why for row, why in batch.failures.items()}
@@ -190,4 +195,4 @@ class _Desk:
             self.keeping.store(vectors, self.sources)
         else:
             parts.insert(0, Values(self.fields.embedding, vectors | nothing, fo.VectorField, of))
-        write_all(self.dataset, *parts)
+        write_all(self.dataset, *parts, left=left)

@@ -27,8 +27,14 @@ class Fields:
         """The paths for whole images, or for the boxes of a Detections field.
 
         Raises:
-            DatasetError: the patches field holds no detections.
+            DatasetError: the field would lie inside another one, or the patches field holds no
+                detections.
         """
+        if "." in field:
+            raise DatasetError(
+                f"field {field!r} would lie inside another field; give a name without dots, and "
+                "for vectors of boxes patches_field=..."
+            )
         if patches_field is None:
             return cls(field)
         found = dataset.get_field(patches_field)

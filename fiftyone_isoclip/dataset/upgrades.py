@@ -89,7 +89,7 @@ def upgrade(
         samples: a dataset or view; only its samples get vectors in ``into``.
         field: the vectors at hand; they stay as they are.
         checkpoint: what made them.
-        into: where the IsoCLIP vectors go.
+        into: where the IsoCLIP vectors go; only vectors of an earlier upgrade are replaced.
         band: None for the checkpoint's own.
         check: False takes your word for the checkpoint.
 
@@ -100,6 +100,7 @@ def upgrade(
     dataset = dataset_of(samples)
     if into == field:
         raise DatasetError(f"into={into!r} is the field to read; name another one")
+    _check_into(dataset, Fields.of(dataset, into, None).embedding)
     clip = clip_of(checkpoint)
     _check_origin(dataset, field, clip)
     stored = read_vectors(dataset, field, clip.dim)
@@ -126,6 +127,18 @@ def upgrade(
         agreement=min(agreements, default=None),
         skipped=here.skipped,
     )
+
+
+def _check_into(dataset: fo.Dataset, into: str) -> None:
+    origin = read_origin(dataset, into)
+    if origin is not None and origin.band is not None:
+        return
+    held = str(origin) if origin else "vectors of unknown origin"
+    if origin or (isinstance(dataset.get_field(into), fo.VectorField) and dataset.count(into)):
+        raise DatasetError(
+            f"the upgraded vectors were to go into field {into!r}, which holds {held}; name "
+            "another one with into=..."
+        )
 
 
 def _check_origin(dataset: fo.Dataset, field: str, clip: Clip) -> None:

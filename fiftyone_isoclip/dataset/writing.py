@@ -10,6 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, ParamSpec, TypeVar
 
 import fiftyone as fo
@@ -55,8 +56,10 @@ def write_values(dataset: fo.Dataset, path: str, values: Mapping[str, Any]) -> N
     write_all(dataset, Values(path, values))
 
 
-def write_all(dataset: fo.Dataset, *parts: Values) -> None:
+def write_all(dataset: fo.Dataset, *parts: Values, left: Event | None = None) -> None:
     """Set several fields, in this order: if the database crashes, all of them once more.
+
+    Once ``left`` is set nobody waits for a database that is away.
 
     Raises:
         DatasetError: the dataset or a field is gone, or the database stays away.
@@ -68,10 +71,10 @@ def write_all(dataset: fo.Dataset, *parts: Values) -> None:
             _write(dataset, values)
 
     if due:
-        insist(dataset, write)
+        insist(dataset, write, left)
 
 
-def insist(dataset: fo.Dataset, action: Callable[[], T]) -> T:
+def insist(dataset: fo.Dataset, action: Callable[[], T], left: Event | None = None) -> T:
     """Repeat an idempotent action on the database until its whole effect is sure to last.
 
     Raises:
@@ -90,7 +93,7 @@ def insist(dataset: fo.Dataset, action: Callable[[], T]) -> T:
             if _life() == life:
                 return result
         except ConnectionFailure as error:
-            _wait(dataset, error)
+            _wait(dataset, error, left or Event())
     raise DatasetError(
         f"the database went away {_MOST_TRIES} times while {dataset.name!r} was written; its log "
         "says why. What was saved before is kept, run the same again once it is mended"
@@ -170,22 +173,22 @@ def _flush() -> None:
             raise
 
 
-def _wait(dataset: fo.Dataset, error: ConnectionFailure) -> None:
+def _wait(dataset: fo.Dataset, error: ConnectionFailure, left: Event) -> None:
     """Wait until the database answers.
 
     Raises:
-        DatasetError: it stays away.
+        DatasetError: it stays away, or nobody waits any more.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    begun = time.monotonic()
     while True:
-        time.sleep(1)
+        left.wait(1)
         try:
             fo.core.odm.get_db_conn().command("ping")
             return
         except ConnectionFailure as again:
-            if time.monotonic() > deadline:
+            if left.is_set() or time.monotonic() > begun + PATIENCE_SECONDS:
                 raise DatasetError(
-                    f"the database has been away for {PATIENCE_SECONDS:.0f} s while "
+                    f"the database has been away for {time.monotonic() - begun:.0f} s while "
                     f"{dataset.name!r} was written: {again}; what was saved before is kept, "
                     "run the same again once it is back"
                 ) from error

@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import fiftyone as fo
@@ -20,8 +15,6 @@ from fiftyone_isoclip.dataset import embed, load_model
 from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.installation import bundled_mongod, mongod_version
-from tests.mongod import Mongod
 from tests.pictures import draw, draw_many
 
 FIELD = "clip_embedding"
@@ -48,37 +41,6 @@ def agreement(expected, found):
     found = np.stack(found)
     cosines = np.einsum("ij,ij->i", expected, found)
     return (cosines / np.linalg.norm(expected, axis=1) / np.linalg.norm(found, axis=1)).min()
-
-
-def run_child(script, *arguments, env=None):
-    code = textwrap.dedent(script)
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | (env or {}),
-        cwd=Path(__file__).parents[2],
-    )
-
-
-CHILD = """
-    import sys, time, pathlib
-    name, weights, folder, pause = sys.argv[1:]
-    import fiftyone as fo
-    from tests.checkpoints import register_architecture
-    from fiftyone_isoclip.dataset import embed
-    register_architecture(pathlib.Path(folder))
-    if fo.dataset_exists(name):
-        dataset = fo.load_dataset(name)
-    else:
-        dataset = fo.Dataset(name)
-        files = sorted(str(path) for path in pathlib.Path(folder).glob("*.png"))
-        dataset.add_samples([fo.Sample(filepath=path) for path in files], progress=False)
-    report = embed(dataset, weights, batch_size=4, progress=lambda bar: time.sleep(float(pause)))
-    missing = len(dataset.exists("clip_embedding", False))
-    print("RESULT", report.computed, report.kept, len(report.failed), missing)
-"""
 
 
 class TestWhatIsStored:
@@ -184,63 +146,6 @@ class TestWhatIsComputedAgain:
         assert 3 <= saved <= 6
         report = embed(dataset, checkpoint, progress=False)
         assert (report.kept, report.computed) == (saved, 12 - saved)
-
-    def test_f01_a_killed_run_recomputes_at_most_what_was_not_saved(
-        self, dataset, fill, pictures, checkpoint
-    ):
-        fill(draw_many(pictures, 40))
-        dataset.persistent = True
-        child = run_child(CHILD, dataset.name, checkpoint, str(pictures), "0.3")
-        while not dataset.has_field(FIELD) or dataset.count(FIELD) < 12:
-            assert child.poll() is None, child.stderr.read()
-            time.sleep(0.05)
-            dataset.reload()
-        child.kill()
-        child.communicate()
-        saved = dataset.exists(f"{FIELD}_source")
-        n_saved = len(saved)
-        assert 8 <= n_saved < 40
-        assert saved.count(FIELD) == n_saved
-        # The kill can fall inside one batch's writes: that batch alone is computed again.
-        assert dataset.count(FIELD) - n_saved <= 4
-        report = embed(dataset, checkpoint, batch_size=4, progress=False)
-        assert (report.kept, report.computed, report.failed) == (n_saved, 40 - n_saved, {})
-        expected = by_open_clip(checkpoint, [Image.open(p) for p in dataset.values("filepath")])
-        assert agreement(expected, stored(dataset)) > 0.999
-
-    @pytest.mark.skipif(
-        not mongod_version(bundled_mongod()), reason="no mongod binary to stop and start"
-    )
-    def test_f12_a_database_that_goes_away_leaves_no_holes(self, tmp_path, pictures, checkpoint):
-        draw_many(pictures, 24)
-        mongod = Mongod(bundled_mongod(), tmp_path / "database")
-        mongod.start()
-        try:
-            world = {"FIFTYONE_DATABASE_URI": mongod.uri}
-            child = run_child(CHILD, "away", checkpoint, str(pictures), "0.5", env=world)
-            log = tmp_path / "database" / "mongod.log"
-            while "away" not in log.read_text() and child.poll() is None:
-                time.sleep(0.05)
-                if _vectors(mongod) >= 4:
-                    break
-            mongod.process.kill()
-            mongod.process.wait()
-            time.sleep(3)
-            mongod.start()
-            out, err = child.communicate(timeout=240)
-        finally:
-            mongod.remove()
-        assert child.returncode == 0, err
-        assert "RESULT 24 0 0 0" in out
-
-
-def _vectors(mongod):
-    from pymongo import MongoClient
-
-    with MongoClient(mongod.uri) as client:
-        database = client[os.environ["FIFTYONE_DATABASE_NAME"]]
-        names = [name for name in database.list_collection_names() if name.startswith("samples.")]
-        return sum(database[n].count_documents({FIELD: {"$type": "binData"}}) for n in names)
 
 
 class TestFailures:
@@ -349,13 +254,6 @@ class TestRefusals:
         dataset.set_values(FIELD, list(np.ones((2, 24), np.float32)))
         with pytest.raises(DatasetError, match="unknown origin"):
             embed(dataset, checkpoint, progress=False)
-
-    def test_f21_a_field_of_another_type(self, dataset, fill, pictures, checkpoint):
-        fill(draw_many(pictures, 1))
-        dataset.add_sample_field(FIELD, fo.FloatField)
-        with pytest.raises(DatasetError, match="FloatField"):
-            embed(dataset, checkpoint, progress=False)
-        assert not dataset.has_field(f"{FIELD}_source")
 
     @pytest.mark.parametrize("name", ["../up", "a/b", "Upper", "9", "", "a b", "$x"])
     def test_f16_a_new_field_needs_a_plain_name(self, dataset, fill, pictures, checkpoint, name):

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fiftyone_isoclip.dataset import build_similarity, embed, find_duplicates, find_similar, upgrade
-from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.sidestore import store_folder
 from fiftyone_isoclip.dataset.vectors import read_vectors
 from fiftyone_isoclip.errors import DatasetError
@@ -258,36 +251,3 @@ class TestLost:
         shutil.rmtree(store_folder(filled, FIELD))
         assert quiet(filled, checkpoint, on_samples=True).computed == 12
         np.testing.assert_array_equal(filled.exists("truth").values(FIELD), truth)
-
-    def test_f01_a_killed_run_goes_on_where_it_was(self, filled, truth, pictures, checkpoint):
-        filled.persistent = True
-        code = """
-            import sys, time, pathlib
-            name, weights, folder = sys.argv[1:]
-            import fiftyone as fo
-            from tests.checkpoints import register_architecture
-            from fiftyone_isoclip.dataset import embed
-            register_architecture(pathlib.Path(folder))
-            embed(fo.load_dataset(name), weights, batch_size=2, on_samples=False,
-                  progress=lambda bar: time.sleep(0.3))
-        """
-        command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
-        child = subprocess.Popen(
-            [*command, filled.name, checkpoint, str(pictures)],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        while not filled.has_field(f"{FIELD}_source") or filled.count(f"{FIELD}_source") < 4:
-            assert child.poll() is None, child.stderr.read()
-            time.sleep(0.05)
-            filled.reload()
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        filled.reload()
-        assert read_origin(filled, FIELD).folder is not None
-        saved = filled.count(f"{FIELD}_source")
-        assert 4 <= saved < 12
-        report = quiet(filled, checkpoint)
-        assert (report.kept, report.computed) == (saved, 12 - saved)
-        assert len(found(filled).ids) == 12

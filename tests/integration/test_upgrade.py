@@ -158,11 +158,6 @@ class TestRefusals:
         with pytest.raises(DatasetError, match="name another one"):
             upgrade(dataset, FIELD, checkpoint, into=FIELD)
 
-    def test_f21_a_target_of_another_type(self, dataset, held, checkpoint):
-        dataset.add_sample_field("taken", fo.StringField)
-        with pytest.raises(DatasetError, match="StringField"):
-            upgrade(dataset, FIELD, checkpoint, into="taken")
-
     def test_vectors_recorded_as_something_else(self, dataset, held, checkpoint, other_checkpoint):
         upgrade(dataset, FIELD, checkpoint)
         with pytest.raises(DatasetError, match="pass the checkpoint that made it"):
