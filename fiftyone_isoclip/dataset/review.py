@@ -16,11 +16,13 @@ from fiftyone import ViewField as F
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.grouping import BY_HAND
 from fiftyone_isoclip.dataset.groups import APART, METHOD, field_names, own_bytes
+from fiftyone_isoclip.dataset.locks import A_MOMENT, one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
 from fiftyone_isoclip.dataset.spaces import open_space
 from fiftyone_isoclip.dataset.verdicts import forget_verdicts, prefer_keeper, say_not_duplicates
 from fiftyone_isoclip.dataset.writing import write_values
-from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.encoder.images import header
+from fiftyone_isoclip.errors import DatasetError, ImageError
 from fiftyone_isoclip.files.copies import find_exact_copies
 from fiftyone_isoclip.files.keepers import readable_bytes
 from fiftyone_isoclip.files.listing import file_identity
@@ -144,6 +146,7 @@ def read_group(dataset: fo.Dataset, key: str, number: int) -> GroupToReview | No
     return GroupToReview(number, size, float(least if least is not None else 1.0), members)
 
 
+@one_writer("key", patience=A_MOMENT)
 def keep_this(dataset: fo.Dataset, key: str, id_: str) -> None:
     """Make a sample the keeper of its group, here and in later searches.
 
@@ -186,6 +189,7 @@ def keep_this(dataset: fo.Dataset, key: str, id_: str) -> None:
         write_values(dataset, names[part], values)
 
 
+@one_writer("key", patience=A_MOMENT)
 def keep_all(dataset: fo.Dataset, key: str, *numbers: int) -> None:
     """Say that the samples of groups are no duplicates, here and in later searches.
 
@@ -205,6 +209,7 @@ def keep_all(dataset: fo.Dataset, key: str, *numbers: int) -> None:
     write_values(dataset, names["role"], dict.fromkeys(ids, APART))
 
 
+@one_writer("key", patience=A_MOMENT)
 def keep_apart(dataset: fo.Dataset, key: str, id_: str) -> None:
     """Say that a sample is no duplicate of the others of its group, here and in later searches.
 
@@ -221,6 +226,7 @@ def keep_apart(dataset: fo.Dataset, key: str, id_: str) -> None:
     write_values(dataset, names["role"], {id_: APART})
 
 
+@one_writer("key", patience=A_MOMENT)
 def judge_again(dataset: fo.Dataset, key: str, number: int) -> None:
     """Take back `keep_all`: the best by rank is the keeper again.
 
@@ -299,12 +305,10 @@ def _member(sample: Any, names: Mapping[str, str], labels: Sequence[str]) -> Mem
 
 
 def _extent(path: str) -> tuple[int, int] | None:
-    from PIL import Image
-
     try:
-        with Image.open(path) as opened:
-            return opened.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with header(path) as image:
+            return image.size
+    except ImageError:
         return None
 
 

@@ -20,9 +20,16 @@ from filelock import FileLock
 
 import fiftyone_isoclip.dataset as verbs
 from fiftyone_isoclip.app import OPERATORS
-from fiftyone_isoclip.dataset import embed, find_clusters, find_duplicates, list_runs, load_run
+from fiftyone_isoclip.dataset import (
+    embed,
+    find_clusters,
+    find_duplicates,
+    list_runs,
+    load_run,
+)
 from fiftyone_isoclip.dataset.locks import _place, hold
 from fiftyone_isoclip.dataset.resolving import archive_name
+from fiftyone_isoclip.dataset.review import judge_again, keep_all, keep_apart, keep_this
 from fiftyone_isoclip.dataset.verdicts import VERDICTS_FIELD, read_verdicts
 from fiftyone_isoclip.errors import DatasetError
 from tests.operators import Offered
@@ -202,6 +209,9 @@ def test_f11_the_app_tells_it_too(dataset, ids, writers):
         offer = Offered(offered[name], dataset)
         result = offer.run(**offer.defaults(**options))
         assert re.search(told_of(writers[0].process.pid), result["error"]), name
+    for judge, what in ((keep_this, ids[0]), (keep_all, 0), (keep_apart, ids[0]), (judge_again, 0)):
+        with pytest.raises(DatasetError, match=told_of(writers[0].process.pid)):
+            judge(dataset, "held", what)
     writers[0].say("go on")
     assert writers[0].answer() == "done"
     assert load_run(dataset, "held").complete
