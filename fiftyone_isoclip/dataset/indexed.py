@@ -26,6 +26,7 @@ Rows = npt.NDArray[np.int64]
 _NO_IDS: Ids = np.array([], dtype="<U24")
 _NO_KEYS: Keys = np.array([], dtype=np.uint64)
 _NAMED_IDS = 5
+_NONE = "that is no vector of numbers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Indexed:
         """
         samples = np.array(list(sample_ids), dtype="<U24")
         labels = None if label_ids is None else np.array(list(label_ids), dtype="<U24")
-        table = _table(vectors)
+        table = _table(vectors, samples if labels is None else labels)
         if len(table) == 0:
             return cls.empty(patches=labels is not None)
         fit = np.isfinite(table).all(axis=1) & table.any(axis=1)
@@ -233,16 +234,25 @@ def named(ids: Ids) -> str:
     return ", ".join(ids[:_NAMED_IDS]) + (" ..." if len(ids) > _NAMED_IDS else "")
 
 
-def _table(vectors: Any) -> npt.NDArray[np.floating[Any]]:
-    """Vectors as (n, d), never as objects."""
-    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+def _table(vectors: Any, names: Ids) -> npt.NDArray[np.floating[Any]]:
+    """Vectors of the samples or labels of these names as (n, d), never as objects."""
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 2 and vectors.dtype.kind in "fiu":
         return vectors
     rows = [np.asarray(vector).ravel() for vector in vectors]
-    dims, counts = np.unique([row.size for row in rows], return_counts=True)
-    if len(dims) > 1:
-        found = ", ".join(f"{n} of dim {dim}" for dim, n in zip(dims, counts, strict=True))
+    kinds = np.array([_kind(row) for row in rows], np.str_)
+    found, counts = np.unique(kinds, return_counts=True)
+    if len(found) > 1 or _NONE in found:
+        usual = "" if len(found) == 1 else found[counts.argmax()]
+        told = [
+            f"{count} {kind}" + ("" if kind == usual else f" ({named(names[kinds == kind])})")
+            for kind, count in zip(found.tolist(), counts, strict=True)
+        ]
         raise VectorError(
-            f"vectors of one index must have one dim, found {found}; embed all of them anew "
-            "with one checkpoint"
+            f"vectors of one index must have one dim, found {', '.join(told)}; embed all of them "
+            "anew with one checkpoint"
         )
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+
+def _kind(row: npt.NDArray[Any]) -> str:
+    return f"of dim {row.size}" if row.dtype.kind in "fiu" and row.size else _NONE

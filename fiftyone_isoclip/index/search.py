@@ -18,7 +18,7 @@ from fiftyone_isoclip.index.search_inverted import (
     some_rows,
     train,
 )
-from fiftyone_isoclip.index.vectors import Float32s, Rows, unit_rows
+from fiftyone_isoclip.index.vectors import Float32s, Rows, as_table, unit_rows
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +129,8 @@ class SearchIndex:
         Raises:
             VectorError: as `CosineIndex.nearest`.
         """
-        asked = np.asarray(queries)
-        fits = asked.ndim == 2 and asked.shape[1] == self.exact.dim and len(asked) > 0
+        asked = as_table(queries)
+        fits = asked.shape[1] == self.exact.dim and len(asked) > 0
         if not (fits and among is None and 1 <= k <= self._most_proposed):
             return self.exact.nearest(queries, k, among=among)
         units = unit_rows(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def checked_table(vectors: npt.ArrayLike) -> npt.NDArray[Any]:
     Raises:
         VectorError: as `unit_rows`.
     """
-    table = _table(vectors)
+    table = as_table(vectors)
     broken, zero = [NO_ROWS], [NO_ROWS]
     for block in row_blocks(*table.shape):
         peaks = np.max(np.abs(table[block]), axis=1)
@@ -105,11 +106,16 @@ def row_blocks(n: int, dim: int) -> list[slice]:
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def _table(vectors: npt.ArrayLike) -> npt.NDArray[Any]:
+def as_table(vectors: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Give vectors back as a table (n, d) of real numbers, whether or not the rows have directions.
+
+    Raises:
+        VectorError: if they are none; rows of another dim than most are named.
+    """
     try:
         table = np.asarray(vectors)
     except ValueError as error:
-        raise VectorError(f"Vectors must all have the same dim ({error}).") from error
+        raise VectorError(_ragged_sentence(vectors)) from error
     if table.shape == (0,):
         return np.empty((0, 0), dtype=np.float32)
     if table.ndim != 2 or (len(table) and table.shape[1] == 0):
@@ -125,12 +131,30 @@ def _table(vectors: npt.ArrayLike) -> npt.NDArray[Any]:
     return table
 
 
+def _ragged_sentence(vectors: Any) -> str:
+    """Say how many rows have another dim than most, and which."""
+    kinds = [f"of dim {np.size(row)}" if np.ndim(row) else "without numbers" for row in vectors]
+    rows_of: dict[str, list[int]] = {}
+    for row, kind in enumerate(kinds):
+        rows_of.setdefault(kind, []).append(row)
+    usual = max(rows_of, key=lambda kind: len(rows_of[kind]))
+    most = len(rows_of.pop(usual))
+    odd = [f"{len(rows)} {kind} ({_named(rows)})" for kind, rows in rows_of.items()]
+    return (
+        f"Vectors must all have the same dim: {most} are {usual}, and "
+        f"{' and '.join(odd)}. Leave these rows out, or compute them again."
+    )
+
+
+def _named(rows: Sequence[int] | Rows) -> str:
+    """The first few rows, for a sentence."""
+    more = ", ..." if len(rows) > _NAMED_ROWS else ""
+    return f"rows {', '.join(map(str, rows[:_NAMED_ROWS]))}{more}"
+
+
 def _unfit_sentence(n: int, faults: dict[str, Rows]) -> str:
     named = [
-        f"{len(rows)} with {fault} (rows {', '.join(map(str, rows[:_NAMED_ROWS]))}"
-        f"{', ...' if len(rows) > _NAMED_ROWS else ''})"
-        for fault, rows in faults.items()
-        if rows.size
+        f"{len(rows)} with {fault} ({_named(rows)})" for fault, rows in faults.items() if rows.size
     ]
     return (
         f"Of {n} vectors some have no direction: {' and '.join(named)}. "
