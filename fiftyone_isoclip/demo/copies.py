@@ -20,7 +20,7 @@ def _encoded(image: Image.Image, form: str, **options: int | bool) -> Image.Imag
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     buffer.seek(0)
-    with Image.open(buffer) as decoded:
+    with Image.open(buffer, formats=[form]) as decoded:
         return decoded.convert("RGB")
 
 

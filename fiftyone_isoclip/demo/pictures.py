@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from fiftyone_isoclip import __version__
 from fiftyone_isoclip.demo.copies import COPY_KINDS, copy_image
 from fiftyone_isoclip.demo.photographs import Photograph, find_photographs
 from fiftyone_isoclip.demo.scenes import render_scene
+from fiftyone_isoclip.encoder import read_image
 
 MANIFEST = "manifest.json"
 COPIES_EACH = 12
@@ -109,8 +108,7 @@ def _plant(
     name = f"{photograph.name}{photograph.path.suffix}"
     shutil.copyfile(photograph.path, folder / name)
     yield Picture(name, photograph.name)
-    with Image.open(photograph.path) as opened:
-        image = opened.convert("RGB")
+    image = read_image(photograph.path)
     image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     kinds = list(COPY_KINDS)
     for turn in range(min(copies_each, len(kinds))):

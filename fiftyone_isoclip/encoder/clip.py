@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any, cast
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from fiftyone_isoclip.encoder.checkpoints import Checkpoint, find_checkpoint, unpublished_band
 from fiftyone_isoclip.encoder.devices import DTYPES, choose_device, choose_precision
-from fiftyone_isoclip.encoder.fitting import OwnTransform, find_fit
+from fiftyone_isoclip.encoder.fitting import find_fit, open_own_transform
 from fiftyone_isoclip.encoder.heads import locate_image_head, locate_text_head, take_head
 from fiftyone_isoclip.encoder.pixels import DEFAULT_DECODING, PixelReader
 from fiftyone_isoclip.encoder.tokenizers import Tokenizer, open_tokenizer
-from fiftyone_isoclip.encoder.towers import Embeddings, Tower
+from fiftyone_isoclip.encoder.towers import Embeddings, Tower, ran_out_of_memory
 from fiftyone_isoclip.encoder.weights import fingerprint, open_model
 from fiftyone_isoclip.encoder.words import WordTokenizer
-from fiftyone_isoclip.errors import CheckpointError
+from fiftyone_isoclip.errors import CheckpointError, IsoClipError
 from fiftyone_isoclip.projector import Band, EmbeddingMap, Head, Spectrum
 
 logger = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ class Clip:
         self._weights_fingerprint = fingerprint(model, checkpoint.architecture, image, text)
         self.image_head, self.text_head = _with_identity(image, text, checkpoint)
         settings = cast(Any, model.visual).preprocess_cfg
-        self.preprocess = _open_clips_own(settings)
+        self.preprocess = open_own_transform(settings, checkpoint.name)
         self.reader = PixelReader(find_fit(settings, self.preprocess), self.preprocess, decoding)
         dtype = DTYPES[precision]
-        placed = cast(Any, model.to(device=device, dtype=dtype))
+        placed = cast(Any, _placed(model, checkpoint, device, dtype))
         self._context_length = int(placed.context_length)
         normalisation = (settings["mean"], settings["std"])
         self._images = Tower(placed.encode_image, self.image_head, device, dtype, normalisation)
@@ -208,7 +208,8 @@ def load_clip(
 
     Raises:
         CheckpointError: the weights are unknown, unreachable, damaged or not finite.
-        IsoClipError: the device, the precision or the decoding does not exist here.
+        IsoClipError: the device, the precision or the decoding does not exist here, or the model
+            does not fit into the device's memory.
     """
     checkpoint = find_checkpoint(name) if isinstance(name, str) else name
     place = choose_device(device)
@@ -224,6 +225,20 @@ def _announce(name: str, device: str, precision: str) -> None:
     logger.info("%s on %s, %s", name, device, precision)
 
 
+def _placed(
+    model: nn.Module, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> nn.Module:
+    try:
+        return model.to(device=device, dtype=dtype)
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise IsoClipError(
+            f"{checkpoint.name!r} does not fit into the memory of {device}; free memory there, or "
+            "load it with device='cpu'"
+        ) from error
+
+
 def _with_identity(
     image: Head | None, text: Head | None, checkpoint: Checkpoint
 ) -> tuple[Head, Head]:
@@ -233,13 +248,11 @@ def _with_identity(
             f"neither tower of {checkpoint.name!r} ends in a linear map, so there is no projector "
             "to rewrite; use another checkpoint"
         )
+    for side, head in {"image": image, "text": text}.items():
+        if head is not None and not head.matrix.any():
+            raise CheckpointError(
+                f"the final map of the {side} tower of {checkpoint.name!r} is zero everywhere; the "
+                "file is damaged: fetch it again"
+            )
     identity = Head.identity(present.dim)
     return image or identity, text or identity
-
-
-def _open_clips_own(settings: Mapping[str, Any]) -> OwnTransform:
-    """open_clip's own transform for inference: an RGB picture -> (3, h, w) float32."""
-    import open_clip  # here, because it takes seconds and importing this module should not
-
-    others = {name: value for name, value in settings.items() if name not in ("size", "mode")}
-    return cast(OwnTransform, open_clip.image_transform(settings["size"], is_train=False, **others))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL
 import torch
 from PIL import Image
 from torch import Tensor
+
+from fiftyone_isoclip.errors import CheckpointError
 
 _SINCE_13 = int(PIL.__version__.split(".")[0]) >= 13
 
@@ -90,6 +93,30 @@ class Fit:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Resize and crop 8-bit pixels (h, w, 3) -> (3, self.height, self.width)."""
         return self.cut(self.resize(pixels))
+
+
+def open_own_transform(settings: Mapping[str, Any], name: str) -> OwnTransform:
+    """open_clip's own transform for inference by its ``preprocess_cfg``, tried on a picture.
+
+    Raises:
+        CheckpointError: what the checkpoint of that name brings cannot prepare a picture.
+    """
+    # Here, because importing open_clip takes seconds and listing files should not.
+    from open_clip import image_transform
+
+    others = {key: value for key, value in settings.items() if key not in ("size", "mode")}
+    try:
+        own = cast(OwnTransform, image_transform(settings["size"], is_train=False, **others))
+        tried = own(Image.new("RGB", (9, 6), "grey"))
+        if len(tried) != 3 or not bool(torch.isfinite(tried).all()):
+            raise ValueError("it does not give three channels of finite numbers")
+    except Exception as error:
+        told = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
+        raise CheckpointError(
+            f"the preprocessing that {name!r} brings cannot be used ({told}); "
+            "correct preprocess_cfg in its configuration"
+        ) from error
+    return own
 
 
 def find_fit(settings: Mapping[str, Any], own: OwnTransform) -> Fit | None:

@@ -21,13 +21,16 @@ def open_tokenizer(checkpoint: Checkpoint, context_length: int) -> Tokenizer:
 
     Raises:
         CheckpointError: it belongs to a hub repository that is not at hand (SigLIP and Hugging
-            Face text towers); images can still be embedded.
+            Face text towers), or wants to run code of its own; images can still be embedded.
     """
     import open_clip  # here, because it takes seconds and images need no tokenizer
 
     if checkpoint.architecture == DEMO_NAME:
         return WordTokenizer.read(DEMO_FOLDER / f"{DEMO_NAME}-words.txt", context_length)
     try:
+        settings = open_clip.get_model_config(checkpoint.architecture)["text_cfg"]
+        if settings.get("tokenizer_kwargs", {}).get("trust_remote_code"):
+            raise PermissionError("its configuration asks to run code that comes with it")
         return cast(Tokenizer, open_clip.get_tokenizer(checkpoint.architecture))
     except Exception as error:
         told = textwrap.shorten(str(error), 200, placeholder=" ...")

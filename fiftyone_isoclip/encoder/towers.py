@@ -21,6 +21,15 @@ Embeddings = npt.NDArray[np.float32]
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""What CUDA and MPS, the processor, and cuBLAS say; only CUDA has an exception of its own."""
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch failed for want of memory."""
+    return any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
 class Tower:
     """Runs inputs through an open_clip tower without its head, then through a head in float32.
 
@@ -87,7 +96,9 @@ class Tower:
                 projected = torch.nn.functional.linear(features.float(), self._weight, self._bias)
                 embeddings: Embeddings = projected.cpu().numpy()
                 return embeddings
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
             return None
 
     def _placed(self, inputs: Tensor) -> Tensor:

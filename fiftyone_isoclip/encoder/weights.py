@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import pickle
 import textwrap
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,13 @@ from fiftyone_isoclip.projector import Head
 _SAMPLED_VALUES = 64
 """Values of each tensor that enter a fingerprint; heads enter it whole."""
 
+_MOST_UNPACKED = 2
+"""How many times its own size an archive may unpack to. Weights hardly compress."""
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
+_NOT_FETCHED = ("Failed initial config/weights load from HF Hub", "Required pretrained weights")
+"""What open_clip says where a repository of the hub gave no configuration or no weights."""
+
 
 def open_model(checkpoint: Checkpoint) -> nn.Module:
     """Build the open_clip model with its weights: float32, on the processor, for inference.
@@ -30,7 +37,7 @@ def open_model(checkpoint: Checkpoint) -> nn.Module:
 
     Raises:
         CheckpointError: the hub cannot be reached, the file is absent or damaged or of another
-            architecture, a weight is not finite, or nothing says which weights to take.
+            architecture or a bomb, a weight is not finite, or nothing says which weights to take.
     """
     import open_clip  # here, because it takes seconds and reading images does not need it
 
@@ -41,6 +48,8 @@ def open_model(checkpoint: Checkpoint) -> nn.Module:
         )
     with _root_logger_untouched():
         options = _options(checkpoint)
+        for file in _files(checkpoint, options):
+            _require_plain(checkpoint, file)
         try:
             model: nn.Module = open_clip.create_model(
                 checkpoint.architecture,
@@ -101,14 +110,40 @@ def _options(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"pretrained": file, "force_preprocess_cfg": tag, "force_quick_gelu": quick}
 
 
+def _files(checkpoint: Checkpoint, options: Mapping[str, Any]) -> list[Path]:
+    """The files that open_clip may read weights from, as far as they are here already."""
+    if "pretrained" in options:
+        return [Path(options["pretrained"])]
+    kind, _, place = checkpoint.architecture.partition(":")
+    folder = sorted(Path(place).glob("*")) if kind == "local-dir" else []
+    return [file for file in folder if file.suffix in _WEIGHT_SUFFIXES]
+
+
+def _require_plain(checkpoint: Checkpoint, file: Path) -> None:
+    """Refuse what would be waited for without end, or unpacked without end."""
+    if not file.is_file():
+        raise CheckpointError(
+            f"the weights of {checkpoint.name!r} should be in {file.name!r}, which is no regular "
+            "file; put the file itself there"
+        )
+    if zipfile.is_zipfile(file):  # as torch.save writes it, without compression
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _MOST_UNPACKED * file.stat().st_size:
+            raise CheckpointError(
+                f"{checkpoint.name!r} is an archive of {file.stat().st_size:,} bytes that unpacks "
+                f"to {unpacked:,}, which weights never do; it is refused: fetch it again"
+            )
+
+
 def _explained(checkpoint: Checkpoint, error: Exception) -> CheckpointError:
     told = textwrap.shorten(str(error), 300, placeholder=" ...")
-    if checkpoint.names_itself and not isinstance(error, (FileNotFoundError, ValueError)):
+    if checkpoint.names_itself and told.startswith(_NOT_FETCHED):
         return _unreachable(checkpoint, error)
-    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+    if "weights_only" in str(error):
         return CheckpointError(
-            f"{checkpoint.pretrained!r} holds more than weights, and reading it could run code; "
-            "it is refused: save its state_dict as .safetensors and name that file"
+            f"{checkpoint.name!r} is damaged or holds more than weights, and reading it could run "
+            "code; it is refused: save its state_dict as .safetensors and name that file"
         )
     return CheckpointError(
         f"{checkpoint.name!r} cannot be loaded into the architecture {checkpoint.architecture} "
@@ -119,6 +154,11 @@ def _explained(checkpoint: Checkpoint, error: Exception) -> CheckpointError:
 
 def _unreachable(checkpoint: Checkpoint, error: Exception) -> CheckpointError:
     told = textwrap.shorten(str(error), 200, placeholder=" ...")
+    if checkpoint.architecture.startswith("local-dir:"):
+        return CheckpointError(
+            f"the folder of {checkpoint.name!r} holds no weights ({told}); put "
+            "open_clip_model.safetensors beside its open_clip_config.json"
+        )
     return CheckpointError(
         f"the weights of {checkpoint.name!r} could not be fetched from the model hub ({told}); "
         "connect to the network and try again, or fetch the file on another machine and name it "
