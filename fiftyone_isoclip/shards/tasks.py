@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
@@ -72,17 +71,12 @@ class Images:
     def tasks(self, done: pa.ChunkedArray, shard_rows: int) -> list[pa.Table]:
         """The tables of the shards that are still to be made, where these ids are done.
 
-        The same images always fall into the same shards, whatever is done of them: a rerun makes
-        what an undisturbed run would have made. Images that came later make shards of their own.
+        Shards are cut from sorted ids, so what is left after some of them falls into the same ones
+        again: a rerun makes the very files that an undisturbed run would have made.
         """
-        fresh = ~pc.is_in(self.table["id"], value_set=done.cast(pa.large_string())).to_numpy()
-        starts = np.arange(0, len(self), shard_rows)
-        untouched = np.logical_and.reduceat(fresh, starts) if len(self) else fresh
-        late = fresh & ~np.repeat(untouched, shard_rows)[: len(self)]
-        parts = _cut(self.table, shard_rows)
-        return [parts[place] for place in np.flatnonzero(untouched)] + _cut(
-            self.table.filter(pa.array(late)), shard_rows
-        )
+        known = pc.is_in(self.table["id"], value_set=done.cast(pa.large_string()))
+        left = self.table.filter(pc.invert(known))
+        return [left.slice(start, shard_rows) for start in range(0, len(left), shard_rows)]
 
 
 def read_images(path: str) -> Images:
@@ -100,10 +94,6 @@ def read_images(path: str) -> Images:
     paths = [os.path.abspath(each) for each in listing.paths]  # noqa: PTH100 (a link stays one)
     images = Images.of(paths, paths)
     return Images(images.table, listing.unreadable, listing.aliases)
-
-
-def _cut(table: pa.Table, rows: int) -> list[pa.Table]:
-    return [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
 
 
 def _read_parquet(path: str) -> Images:
