@@ -210,6 +210,10 @@ def explore(tree, drawn, near, moment, ends_with_purge):
             last = purge_plan if ends_with_purge else undo_plan
             in_last = dies(last, plan, step, moment)
             check_safe(home, start, plan, near)
+            if step % 3 == 0 and not ends_with_purge:  # thinks better of it
+                gone = apply_plan(plan)
+                assert {p for p in wanted if not os.path.lexists(p)} == set(gone.gone)
+                check_safe(home, start, plan, near)
             report = last(plan)
             assert report.left == {}
             if ends_with_purge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -143,7 +144,10 @@ class ApplyFileRemoval(_PlanOperator):
         outputs.str("size", label="Their size")
         outputs.int("already", label="Taken away before")
         outputs.int("left", label="Left in their place")
-        outputs.str("file", label="To free the space: isoclip purge, with this plan")
+        if result.get("file"):
+            command = f"isoclip purge {shlex.quote(result['file'])}"
+            told = f"To free the space for good, in a terminal:\n\n```\n{command}\n```"
+            outputs.md(told, name="purge")
         list_reasons(outputs, result.get("reasons", {}))
         return outputs
 

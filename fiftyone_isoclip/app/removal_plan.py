@@ -71,8 +71,6 @@ class PlanFileRemoval(SteppedOperator):
         """How many files of what size, and why others stay."""
         outputs = types.Object()
         _describe_plan(outputs)
-        if result.get("file"):
-            outputs.str("file", label="For isoclip apply, undo and purge")
         outputs.int("left", label="Duplicates left alone")
         list_reasons(outputs, result.get("reasons", {}))
         return outputs
@@ -83,7 +81,8 @@ def name_plan(plan: RemovalPlan) -> str:
     taken = count_taken(plan)
     state = f", {taken} taken away" if taken else ""
     run = (plan.dataset or {}).get("run")
-    return f"{plan.created}, {run}: {len(plan.removals)} files{state}"
+    made = plan.created[:16].replace("T", " ")
+    return f"{made}, {run}: {len(plan.removals)} files{state}"
 
 
 def _told(plan: RemovalPlan) -> dict[str, Any]:

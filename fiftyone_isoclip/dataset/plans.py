@@ -40,6 +40,11 @@ def list_plans(dataset: fo.Dataset) -> list[RemovalPlan]:
     return sorted(plans, key=lambda plan: plan.created, reverse=True)
 
 
+def has_plans(dataset: fo.Dataset) -> bool:
+    """Whether a plan is kept of a dataset, without reading it."""
+    return any(_folder(dataset).glob("*.json"))
+
+
 def load_kept_plan(dataset: fo.Dataset, plan_id: str) -> RemovalPlan:
     """One of the plans kept of a dataset.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 import fiftyone as fo
@@ -120,7 +121,8 @@ def restore_removed(dataset: fo.Dataset, among: Collection[str] | None = None) -
     """Move what was removed back, with its ids; -> how many samples.
 
     What keepers were given stays with them. Of runs that were deleted, renamed or replaced since,
-    nothing comes back: their numbers of groups would mean other ones.
+    nothing comes back: their numbers of groups would mean other ones. A sample whose file is not in
+    its place stays where it is: `undo_file_removal` brings it back with its file.
 
     Args:
         dataset: the dataset from which samples were removed.
@@ -134,7 +136,9 @@ def restore_removed(dataset: fo.Dataset, among: Collection[str] | None = None) -
         if not fo.dataset_exists(name):
             raise DatasetError(f"nothing was removed from {dataset.name!r}: there is no {name!r}")
         archive = _open_archive(dataset)
-        asked = archive if among is None else archive.select(list(among))
+        asked = (archive if among is None else archive.select(list(among))).select(
+            [id_ for id_, path in _rows(archive) if Path(path).exists()]
+        )
         back = asked.exclude(dataset.select(asked.values("id")).values("id"))
         count = len(back)
         if count:
@@ -143,6 +147,10 @@ def restore_removed(dataset: fo.Dataset, among: Collection[str] | None = None) -
         if not len(archive):
             fo.delete_dataset(name)
     return count
+
+
+def _rows(samples: Any) -> Iterator[tuple[str, str]]:
+    return zip(*samples.values(["id", "filepath"]), strict=True)
 
 
 def archive_samples(

@@ -111,6 +111,18 @@ class TestPlan:
         assert plan.removals == []
         assert len(plan.skipped) == 6
 
+    def test_f15_what_is_no_file_of_its_own_is_never_planned(self, root):
+        shutil.copy(root / "a.png", root / "unlisted.png")
+        (root / "soft.png").symlink_to(root / "unlisted.png")
+        (root / "dangling.png").symlink_to(root / "nowhere.png")
+        (root / "loop.png").symlink_to(root / "loop.png")
+        os.mkfifo(root / "pipe.png")
+        names = ("soft.png", "dangling.png", "loop.png", "pipe.png", "sub", "gone.png", "a\0b.png")
+        plan = plan_removal([_group(root / "a.png", *(root / n for n in names))], [root], near=True)
+        assert plan.removals == []
+        assert len(plan.skipped) == len(names)
+        assert plan.skipped[str(root / "soft.png")].startswith("it is a link")
+
     def test_f15_a_keeper_of_one_group_is_not_taken_by_another(self, root):
         crossed = [
             _group(root / "a.png", root / "sub" / "a copy.png"),

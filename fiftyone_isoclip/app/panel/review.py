@@ -11,6 +11,7 @@ from fiftyone_isoclip.app.panel.group_card import show_group
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.tab import Action, Context, prompt, recall, remember
 from fiftyone_isoclip.dataset.groups import field_names, groups_view
+from fiftyone_isoclip.dataset.plans import has_plans
 from fiftyone_isoclip.dataset.resolving import archive_name, count_removed, restore_removed
 from fiftyone_isoclip.dataset.review import (
     judge_again,
@@ -57,12 +58,18 @@ def show_ends(ctx: Context, page: Page) -> None:
     archive = archive_name(ctx.dataset)
     page.say(
         "Tag first: it is undone by removing the tag. Removal moves samples to the dataset "
-        f"{archive}, from where they can be brought back; files stay where they are."
+        f"{archive}, from where they can be brought back; files stay where they are, unless a plan "
+        "takes them away."
     )
     row = page.row()
     row.button("Tag all groups ...", "tag", primary=True)
     row.button("Remove from the dataset ...", "remove")
     row.button("Show all groups", "show_all")
+    row = page.row()
+    row.button("Plan the removal of files ...", "plan_files")
+    if has_plans(ctx.dataset):
+        row.button("Take files away ...", "take_files")
+        row.button("Bring files back ...", "bring_files")
     removed, said = count_removed(ctx.dataset), bool(read_verdicts(ctx.dataset))
     if removed or said:
         row = page.row()
@@ -136,6 +143,9 @@ REVIEW_ACTIONS: Mapping[str, Action] = {
     "remove": _settle("remove"),
     "show_all": lambda ctx: ctx.ops.set_view(groups_view(ctx.dataset, looked_at(ctx).key)),
     "show_group": lambda ctx: _show_in_grid(ctx, int(ctx.params["number"])),
+    "plan_files": lambda ctx: prompt(ctx, "plan_file_removal", key=looked_at(ctx).key),
+    "take_files": lambda ctx: prompt(ctx, "apply_file_removal"),
+    "bring_files": lambda ctx: prompt(ctx, "undo_file_removal"),
     "restore": _restore,
     "forget": _forget,
 }
