@@ -27,6 +27,8 @@ from tests.pictures import draw_many
 from tests.ray_runs import command, quiet_ray, running, shards
 from tests.stores import bytes_of, large_pictures, rows_of, write_parquet
 
+pytestmark = pytest.mark.timeout(1200)  # a Ray takes a minute to begin where others are at work
+
 COUNT = 80
 N_SHARDS = COUNT // 2
 ENCODING = Encoding("isoclip-demo", device="cpu", precision="float32")
