@@ -20,7 +20,7 @@ class ImageLimits:
 
     - ``file_bytes``, 512 MiB: a picture within the other limits stored without compression.
     - ``pixels``, 89,478,485: width times height, Pillow's own guard against decompression bombs.
-      While it is decoded a picture takes 4 to 16 bytes a pixel, so up to 1.4 GB.
+      While it is decoded a picture takes 6 to 14 bytes a pixel, so up to 1.2 GB.
     - ``resized_pixels``, 16,777,216: what resizing to the tower's size makes before the middle is
       cut out, 50 MB of RGB. A strip of 20000 x 1 would otherwise take gigabytes.
     - ``aspect``, 100: the longer side divided by the shorter; nobody photographs such strips.
