@@ -97,7 +97,7 @@ class Shard:
 
         Raises:
             DamagedShardError: it is not what was written.
-            StoreError: it is sound, but of another recipe.
+            StoreError: it is sound but of another recipe, or memory ran out.
         """
         try:
             table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
@@ -105,6 +105,8 @@ class Shard:
             recipe = Recipe(**record["recipe"])
             shard = cls._of(table, recipe.dim)
             sound = record["sha256"] == shard._checksum(recipe) and shard.name == name
+        except MemoryError as error:  # a sound shard may meet that too, and must not be given up
+            raise StoreError(f"{name} cannot be read: there is not enough memory") from error
         except Exception as error:  # garbage meets every corner of a decoder
             raise DamagedShardError(f"it is no whole shard ({type(error).__name__})") from error
         if not sound:

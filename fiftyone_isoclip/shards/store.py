@@ -92,15 +92,15 @@ class ShardStore:
         Raises:
             StoreError: as `look`, or the store cannot be written.
         """
+        for each in contents.looked:
+            if each.damage is not None:
+                self.place.remove(f"{_FOLDER}/{each.name}")
         # From the last to the first, so that of two shards the one that others go by stays.
         for name, ids in sorted(contents.repeated.items(), reverse=True):
             rest = self.read(name).without(ids)
             if rest.ids:
                 self.write(rest)
             self.place.remove(f"{_FOLDER}/{name}")
-        for each in contents.looked:
-            if each.damage is not None:
-                self.place.remove(f"{_FOLDER}/{each.name}")
         return self.look()
 
     @contextmanager
@@ -128,8 +128,12 @@ class ShardStore:
         try:
             shard = self.read(name)
         except DamagedShardError as error:
-            return Looked(name, pa.array([], pa.string()), {}, str(error))
-        return Looked(name, pa.array(shard.ids, pa.string()), shard.reasons)
+            damage = str(error)
+        except FileNotFoundError:
+            damage = "it was removed while it was to be read"
+        else:
+            return Looked(name, pa.array(shard.ids, pa.string()), shard.reasons)
+        return Looked(name, pa.array([], pa.string()), {}, damage)
 
 
 REMEDY = "Run the same `isoclip embed` again: it keeps every whole shard and makes the others anew."

@@ -108,12 +108,10 @@ def _read_parquet(path: str) -> Images:
         table = found.to_table(columns=["id", "path"])
     except (OSError, pa.ArrowException) as error:
         raise IsoClipError(f"{path} cannot be read as Parquet: {error}") from error
-    folder = str(Path.cwd())
-    return Images.of(table["id"], [_absolute(each, folder) for each in table["path"].to_pylist()])
-
-
-def _absolute(path: object, folder: str) -> object:
-    return os.path.join(folder, path) if isinstance(path, str) else path  # noqa: PTH118
+    paths = _text(table["path"], "path")
+    folder, end = (pa.scalar(text, pa.large_string()) for text in (f"{Path.cwd()}/", ""))
+    from_here = pc.binary_join_element_wise(folder, paths, end)
+    return Images.of(table["id"], pc.if_else(pc.starts_with(paths, "/"), paths, from_here))
 
 
 def _text(values: object, name: str) -> pa.Array:

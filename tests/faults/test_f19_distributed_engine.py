@@ -149,7 +149,7 @@ def small(tmp_path_factory, engine):
 DAMAGE = st.sampled_from(["deleted", "cut", "empty", "garbage", "flipped", "another's"])
 
 
-def harm(path: Path, how: str, other: bytes, draws: random.Random) -> None:
+def harm(path: Path, how: str, other: bytes, numbers: bytes, draws: random.Random) -> None:
     content = path.read_bytes()
     if how == "deleted":
         path.unlink()
@@ -162,8 +162,7 @@ def harm(path: Path, how: str, other: bytes, draws: random.Random) -> None:
     elif how == "another's":
         path.write_bytes(other)
     else:
-        start = content.index(b"PAR1") + 4  # a byte of the numbers, which no footer looks after
-        place = draws.randrange(start, start + 3 * 96 * 4)
+        place = content.index(numbers) + draws.randrange(len(numbers))
         path.write_bytes(content[:place] + bytes([content[place] ^ 64]) + content[place + 1 :])
 
 
@@ -179,9 +178,10 @@ def test_f19_whatever_is_damaged_is_named_and_mended(small, engine, harms, numbe
         files = sorted((Path(place) / "shards").iterdir())
         contents = [file.read_bytes() for file in files]
         harmed = {file.name: how for file, how in zip(files, harms, strict=True) if how}
+        numbers = [shard.embeddings.tobytes() for shard in open_store(place)]
         for row, (file, how) in enumerate(zip(files, harms, strict=True)):
             if how:
-                harm(file, how, contents[row - 1], draws)
+                harm(file, how, contents[row - 1], numbers[row], draws)
         found = open_store(place).look()
         assert set(found.problems) == set(harmed)
         again = fill_store(open_store(place), images, engine)
