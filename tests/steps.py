@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-CALLS = ("mkdir", "open", "write", "fsync", "replace", "unlink")
+CALLS = ("mkdir", "open", "truncate", "write", "fsync", "replace", "unlink")
 MOMENTS = {"before": CALLS, "halfway": ("write",), "after": CALLS}
 
 

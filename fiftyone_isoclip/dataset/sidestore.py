@@ -102,7 +102,11 @@ def open_copy(dataset: fo.Dataset, field: str, fingerprint: str) -> SideStore | 
 
 def warn_slow(error: Any) -> None:
     """Say that a copy is of no use."""
-    logger.warning("%s The database is read instead, which is slower.", error)
+    logger.warning(
+        "%s The database is read instead, which is slower; embed(dataset, model) writes the copy "
+        "anew.",
+        error,
+    )
 
 
 def append_vectors(

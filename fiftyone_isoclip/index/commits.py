@@ -74,14 +74,18 @@ def commit(place: Path, manifest: Manifest) -> Manifest:
 
 
 def _sweep(place: Path) -> None:
-    """Remove the files of former writers, and of this one where its manifest was never in place."""
+    """Remove what is not committed: of former writers, and of this one if it failed."""
+    sizes: dict[str, int] = {}
     try:
-        kept = read_manifest(place).files
+        sizes = read_manifest(place).sizes
     except StoreError:
         if (place / MANIFEST).exists():
             return
-        kept = set()
     for path in list(place.iterdir()):
-        if OURS.fullmatch(path.name) and path.name not in kept:
-            with contextlib.suppress(FileNotFoundError):
+        if not OURS.fullmatch(path.name):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if path.name not in sizes:
                 os.unlink(path)  # noqa: PTH108
+            elif path.stat().st_size > sizes[path.name]:
+                os.truncate(path, sizes[path.name])

@@ -42,9 +42,10 @@ class Manifest:
     dead: FileRecord | None = None
 
     @property
-    def files(self) -> set[str]:
-        """The names of the files that belong to this state."""
-        return {file.name for file in (self.vectors, self.ids, self.dead) if file is not None}
+    def sizes(self) -> dict[str, int]:
+        """How many bytes are committed of each file that belongs to this state, by its name."""
+        files = (self.vectors, self.ids, self.dead)
+        return {file.name: file.size for file in files if file is not None}
 
     def dumps(self) -> bytes:
         """Write the manifest as JSON that carries its own checksum.

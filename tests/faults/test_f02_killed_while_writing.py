@@ -59,6 +59,8 @@ def test_f02_a_store_is_the_old_one_or_the_new_one(killed, name):
             kills.append(folder, (np.ones((1, 3)), ["z"]))
             content = end if new else start
             assert holds(folder, (np.vstack([content[0], np.ones((1, 3))]), [*content[1], "z"]))
+            for file, size in read_store(folder).manifest.sizes.items():
+                assert (folder / file).stat().st_size == size
         kills.write(folder, kills.NEW)
         assert holds(folder, kills.NEW)
         files = sorted(path.name.split("-")[0] for path in folder.iterdir())

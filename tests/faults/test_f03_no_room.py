@@ -117,8 +117,9 @@ def test_f03_a_refusal_at_any_call_leaves_the_old_store(name, tmp_path):
             assert [path.name for path in folder.glob("*")] in ([], ["writer.lock"])
         else:
             assert holds(folder, start)
-            files = sorted(path.name.split("-")[0] for path in folder.iterdir())
-            assert files == WHOLE_STORE
+            assert sorted(path.name.split("-")[0] for path in folder.iterdir()) == WHOLE_STORE
+            for file, size in read_store(folder).manifest.sizes.items():
+                assert (folder / file).stat().st_size == size
     assert refusals >= 8
 
 
