@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from fiftyone_isoclip.encoder import read_image
 from fiftyone_isoclip.errors import ImageError
 
@@ -30,6 +32,7 @@ def _by_a_tower():
     from fiftyone_isoclip.encoder.fitting import Fit
 
     reader = PixelReader(Fit(224, 224), None)
+    reader(np.zeros((8, 8, 3), np.uint8))  # what is imported late counts for nobody's picture
 
     def size(path):
         (found,) = reader.read(path)
@@ -51,6 +54,7 @@ DOORS["keepers"] = _by_keepers
 def _main(megabytes, door):
     read = DOORS[door]()
     limit_memory(megabytes)
+    before = _peak()
     for path in json.load(sys.stdin):
         begun = time.perf_counter()
         try:
@@ -58,7 +62,7 @@ def _main(megabytes, door):
         except ImageError as error:
             found = str(error)
         print(json.dumps([path, found, time.perf_counter() - begun]), flush=True)
-    print(json.dumps(_peak()))
+    print(json.dumps(_peak() - before))
 
 
 def _peak():
@@ -69,7 +73,7 @@ def _peak():
 
 
 def read_apart(paths, door, megabytes, seconds=240):
-    """Read files in a process of their own; -> what each gave, and its peak memory in MiB."""
+    """Read files in a process of their own; -> what each gave, and the MiB that they took."""
     command = [sys.executable, "-m", "tests.reads", str(megabytes), door]
     given = json.dumps([str(path) for path in paths])
     done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds)
