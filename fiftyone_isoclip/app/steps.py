@@ -6,8 +6,10 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any, TypeVar
+
+from fiftyone_isoclip.errors import IsoClipError
 
 Result = TypeVar("Result")
 
@@ -34,7 +36,11 @@ def finish(steps: Steps[Result], tell: Callable[[Step], object]) -> Result:
             return result
 
 
-class _AbandonedError(Exception):
+PATIENCE_SECONDS = 20.0
+"""How long work waits, once it told how far it is, until somebody wants to know more."""
+
+
+class _AbandonedError(IsoClipError):
     """Ends work whose steps are no longer read."""
 
 
@@ -43,26 +49,36 @@ def follow(
 ) -> Steps[Result]:
     """Do work that calls a function with how much is done and in all; yield a step each time.
 
-    If the steps are no longer read (the App's page was closed), the work ends at its next call,
-    which for embedding is after the batch at hand; what it stored stays.
+    If the steps are no longer read (the App's page was closed), the work waits at its next call,
+    which for embedding is after the batch at hand, and ends; what it stored stays.
     """
     told: SimpleQueue[Step | None] = SimpleQueue()
-    left = Event()
+    wanted, left = Semaphore(0), Event()
 
     def tell(done: int, total: int | None) -> None:
-        if left.is_set():
-            raise _AbandonedError
+        # The server only forgets a stream that nobody reads: it is closed as garbage, at some time.
+        if not wanted.acquire(timeout=PATIENCE_SECONDS) or left.is_set():
+            raise _AbandonedError(
+                f"nobody read for {PATIENCE_SECONDS:.0f} s how far this was, so it was stopped; "
+                "what it stored is kept"
+            )
         share = None if total is None else done / max(1, total)
         told.put(Step(f"{label}: {done} of {total}", share))
 
-    with ThreadPoolExecutor(1, thread_name_prefix="isoclip-operator") as worker:
-        doing = worker.submit(work, tell)
-        doing.add_done_callback(lambda _: told.put(None))
-        try:
-            yield from iter(told.get, None)
-        finally:
-            left.set()
-        return doing.result()
+    worker = ThreadPoolExecutor(1, thread_name_prefix="isoclip-operator")
+    doing = worker.submit(work, tell)
+    # Not waited for: the server closes the steps in the thread that answers all its requests.
+    worker.shutdown(wait=False)
+    doing.add_done_callback(lambda _: told.put(None))
+    try:
+        wanted.release()
+        while (step := told.get()) is not None:
+            yield step
+            wanted.release()
+    finally:
+        left.set()
+        wanted.release()
+    return doing.result()
 
 
 def by_bar(tell: Callable[[int, int | None], None]) -> Callable[[Any], None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import fiftyone as fo
 import fiftyone.core.utils as fou
@@ -116,7 +117,9 @@ def embed(
     paths, boxes = [target.path for target in stale], [target.box for target in stale]
     batches = embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
     begun = time.perf_counter()
-    failed = _Desk(dataset, fields, keeping, sources, progress).fill(stale, batches)
+    # Closed here, because an error keeps it, and its threads, for as long as it is looked at.
+    with closing(cast("Generator[Batch, None, None]", batches)):
+        failed = _Desk(dataset, fields, keeping, sources, progress).fill(stale, batches)
     remember_speed(clip, len(stale) - len(failed), time.perf_counter() - begun)
     insist(dataset, lambda: keeping.settle([target.id for target in stale]))
     return EmbedReport(
