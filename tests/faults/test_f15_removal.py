@@ -67,7 +67,7 @@ class TestKilled:
         assert deaths > 5 * folders
 
     def test_f15_a_kill_at_any_step_is_mended_or_undone(self, seed):
-        self.explore(seed, 25)
+        self.explore(seed, 15)
 
     @pytest.mark.long
     @pytest.mark.timeout(1800)
@@ -312,6 +312,23 @@ class TestApply:
         assert len(apply_plan(plan).moved) == 2
         assert len(undo_plan(plan).restored) == 3
         assert look(root) == before
+
+    def test_f15_a_file_exchanged_after_the_check_goes_back(self, root, monkeypatch):
+        plan = plan_removal(groups_of(root), [root])
+        doomed, mine = root / "sub" / "a copy.png", b"put here at the last moment"
+        rename = os.rename
+
+        def renaming(source, target):
+            if source == str(doomed):
+                (root / "new").write_bytes(mine)
+                (root / "new").replace(doomed)
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", renaming)
+        report = apply_plan(plan)
+        assert names(report.moved) == {"b copy.png"}
+        assert "replaced" in report.skipped[str(doomed)]
+        assert doomed.read_bytes() == mine
 
     def test_f15_two_plans_at_once_never_take_both_copies(self, root):
         """The second plan keeps what the first one takes away, and the other way round."""

@@ -12,7 +12,8 @@ from fiftyone_isoclip.encoder import read_image
 from fiftyone_isoclip.errors import ImageError
 from fiftyone_isoclip.files.removal.journal import Journal, Move, start_journal
 from fiftyone_isoclip.files.removal.plan import PlannedGroup, Removal, RemovalPlan, check_sound
-from fiftyone_isoclip.files.removal.states import ChangedError, Identity, hold, sync_folder, why
+from fiftyone_isoclip.files.removal.states import ChangedError, Identity, hold, why
+from fiftyone_isoclip.index.whole_files import sync_folder
 
 Progress = Callable[[int, int], object]
 """Is told how many groups are done, and of how many."""

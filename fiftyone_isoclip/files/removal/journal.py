@@ -12,7 +12,8 @@ from io import FileIO
 from pathlib import Path
 
 from fiftyone_isoclip.errors import RemovalError
-from fiftyone_isoclip.files.removal.states import FileState, lock, sync_folder
+from fiftyone_isoclip.files.removal.states import FileState, lock
+from fiftyone_isoclip.index.whole_files import sync_folder
 
 JOURNAL = "journal.jsonl"
 

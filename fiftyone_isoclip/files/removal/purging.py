@@ -10,7 +10,8 @@ from fiftyone_isoclip.encoder import read_image
 from fiftyone_isoclip.errors import ImageError
 from fiftyone_isoclip.files.removal.journal import Journal, Move, open_journal
 from fiftyone_isoclip.files.removal.plan import RemovalPlan
-from fiftyone_isoclip.files.removal.states import ChangedError, hold, sync_folder, why
+from fiftyone_isoclip.files.removal.states import ChangedError, hold, why
+from fiftyone_isoclip.index.whole_files import sync_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def purge_plan(plan: RemovalPlan) -> PurgeReport:
                     left[move.file.path] = f"its keeper, {move.keeper.path}: {error}"
                 except OSError as error:
                     left[move.file.path] = why(error)
-            sync_folder(folder)
+            sync_folder(Path(folder))
             journal.end()
     n_bytes = sum(move.file.n_bytes for move in purged)
     return PurgeReport(tuple(move.file.path for move in purged), n_bytes, left)

@@ -9,7 +9,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, BinaryIO
 
 from fiftyone_isoclip.files.copies import hash_bytes
@@ -101,15 +100,6 @@ def lock(file: IO[bytes], *, shared: bool = False) -> None:
         BlockingIOError: another process holds it.
     """
     fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-
-
-def sync_folder(folder: str | Path) -> None:
-    """Wait until what was renamed in a folder is on the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 HARD_LINKED = "the file has further names (hard links), so it is no copy and removing frees nothing"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fiftyone_isoclip.files.removal.journal import Journal, Move, open_journal
 from fiftyone_isoclip.files.removal.plan import RemovalPlan
-from fiftyone_isoclip.files.removal.states import ChangedError, sync_folder, why
+from fiftyone_isoclip.files.removal.states import ChangedError, why
+from fiftyone_isoclip.index.whole_files import sync_folder
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
