@@ -14,10 +14,12 @@ from typing import Literal
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.installation import (
+    app_address,
     bundled_mongod,
     database_uri,
     is_recent,
     mongod_version,
+    open_doors,
     plugins_dir,
 )
 
@@ -61,6 +63,8 @@ def diagnose() -> list[Finding]:
         _database(),
         _hub(),
         _plugin(),
+        _app(),
+        _own_files(),
     ]
 
 
@@ -181,6 +185,25 @@ def _plugin() -> Finding:
         return Finding("App plugin", "fail", str(error))
     found = f"{status.version} in {status.path}" if status.path else "not installed"
     return Finding("App plugin", "warn" if status.problem else "ok", found, status.problem or "")
+
+
+def _app() -> Finding:
+    try:
+        address, doors = app_address(), open_doors(app_address())
+    except IsoClipError as error:
+        return Finding("App server", "fail", str(error))
+    if doors:
+        return Finding("App server", "warn", f"listens at {address}", "; ".join(doors))
+    return Finding("App server", "ok", f"listens at {address}, to this machine only")
+
+
+def _own_files() -> Finding:
+    from fiftyone_isoclip.dataset.places import side_folder
+
+    try:
+        return Finding("own files", "ok", f"go to {side_folder()}")
+    except IsoClipError as error:
+        return Finding("own files", "fail", str(error))
 
 
 def _without_password(uri: str) -> str:

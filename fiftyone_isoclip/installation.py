@@ -6,6 +6,7 @@ Importing FiftyOne takes seconds, starts its database, and raises where there is
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import json
 import os
 import re
@@ -13,6 +14,9 @@ import subprocess
 from pathlib import Path
 
 from fiftyone_isoclip.errors import IsoClipError
+
+LOOPBACK = "localhost"
+"""An address that only this machine reaches, as FiftyOne names it."""
 
 OLDEST_MONGODB = (6, 0)
 """FiftyOne's own minimum."""
@@ -26,6 +30,28 @@ def database_uri() -> str | None:
 def plugins_dir() -> Path:
     """The folder in which FiftyOne looks for plugins."""
     return Path(_setting("plugins_dir") or Path.home() / "fiftyone" / "__plugins__")
+
+
+def app_address() -> str:
+    """The address at which FiftyOne's App listens unless it is told another one."""
+    return _setting("default_app_address") or LOOPBACK
+
+
+def open_doors(address: str) -> list[str]:
+    """Who but this machine's own App could use an App that listens at an address, as sentences."""
+    doors = []
+    if not _is_loopback(address):
+        doors.append(
+            f"the App listens at {address}, not only to this machine: whoever reaches its port can "
+            "read every file that its user can read, and run operators; let it listen at "
+            f"{LOOPBACK} and reach it through an SSH tunnel, or keep others off by a firewall"
+        )
+    if "*" in (_setting("allowed_origins") or ""):
+        doors.append(
+            "FiftyOne's allowed_origins are *: every web page that this machine's browser shows "
+            "can read what the App's server answers, and so run operators; name the origins"
+        )
+    return doors
 
 
 def bundled_mongod() -> Path:
@@ -53,6 +79,13 @@ def mongod_version(binary: Path) -> str | None:
 def is_recent(version: str) -> bool:
     """Whether FiftyOne takes this version of MongoDB."""
     return tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_MONGODB
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a name
+        return address == LOOPBACK
 
 
 def _setting(name: str) -> str | None:

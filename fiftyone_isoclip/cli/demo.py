@@ -10,6 +10,7 @@ import typer
 
 from fiftyone_isoclip.cli.options import JsonFile, ModelName
 from fiftyone_isoclip.cli.screen import note, on_stderr, report, say
+from fiftyone_isoclip.installation import LOOPBACK
 
 Pictures = Annotated[
     Path | None,
@@ -34,6 +35,14 @@ Port = Annotated[
     int | None,
     typer.Option("--port", help="Of the App; by default FiftyOne's own.", show_default=False),
 ]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        help="At which the App listens. Whoever reaches any other than this machine's own can read "
+        "all files that you can read.",
+    ),
+]
 
 
 def run_demo(
@@ -41,6 +50,7 @@ def run_demo(
     app: App = True,
     name: DatasetName = None,
     model: ModelName = None,
+    address: Address = LOOPBACK,
     port: Port = None,
     json: JsonFile = None,
 ) -> None:
@@ -56,6 +66,6 @@ def run_demo(
     report(asdict(summary), json, lambda: say(summary))
     if app:
         with on_stderr():
-            run.open_app(summary.dataset, port=port)
+            run.open_app(summary.dataset, address=address, port=port)
     else:
         note("The same without --no-app opens the App on it; what is current is not made again.")

@@ -30,12 +30,10 @@ from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files import list_images
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 from fiftyone_isoclip.install import install_plugin, plugin_status
+from fiftyone_isoclip.installation import LOOPBACK, open_doors
 
 DATASET_NAME = "isoclip-demo"
 BRAIN_KEY = "isoclip_search"
-
-ADDRESS = "localhost"
-"""The App answers whoever reaches its port with any file its user may read: only this machine."""
 
 _MADE_BY = "isoclip_demo"
 
@@ -108,15 +106,22 @@ def run_demo(
 
 
 def open_app(
-    name: str, *, key: str = DEFAULT_KEY, port: int | None = None, wait: bool = True
+    name: str,
+    *,
+    key: str = DEFAULT_KEY,
+    address: str = LOOPBACK,
+    port: int | None = None,
+    wait: bool = True,
 ) -> Any:
-    """Show the groups of duplicates of a dataset in the App, on this machine only; -> its session.
+    """Show the groups of duplicates of a dataset in the App; -> its session.
 
-    Installs the App's plugin if it is missing or of another version.
+    Installs the App's plugin if it is missing or of another version, and tells who else can reach
+    the App, which by default only this machine can, whatever FiftyOne is configured to.
 
     Args:
         name: of the dataset.
         key: the saved view of its duplicates.
+        address: at which the App's server listens.
         port: of the App's server; None for FiftyOne's configured one.
         wait: whether to return only once the App is closed, or Ctrl-C is pressed.
 
@@ -131,10 +136,12 @@ def open_app(
         raise DatasetError(f"dataset {name!r} has no duplicates {key!r}; find them first")
     if plugin_status(fo.config.plugins_dir).problem:
         print(f"the App's plugin is now in {install_plugin(fo.config.plugins_dir)}")
+    for door in open_doors(address):
+        print(f"Beware: {door}.")
     # Where there is no screen, FiftyOne tells how to reach the App from another machine.
     remote, view = not _has_screen(), dataset.load_saved_view(key)
-    session = fo.launch_app(view=view, address=ADDRESS, port=port, remote=remote)
-    print(f"The App is at http://{ADDRESS}:{session.server_port}/datasets/{name}")
+    session = fo.launch_app(view=view, address=address, port=port, remote=remote)
+    print(f"The App is at http://{address}:{session.server_port}/datasets/{name}")
     if wait:
         _wait(session)
     return session

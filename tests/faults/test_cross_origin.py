@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -37,7 +38,8 @@ from fiftyone_isoclip.app import OPERATORS
 from fiftyone_isoclip.app.panel.panel import TABS
 from fiftyone_isoclip.app.plan_tokens import STALE
 from fiftyone_isoclip.dataset import resolve_duplicates
-from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
+from fiftyone_isoclip.install import PLUGIN_NAME, _plugin_files, install_plugin
+from fiftyone_isoclip.installation import LOOPBACK, open_doors
 from tests.foreign_page import Post, open_foreign_page
 from tests.mongod import free_port
 from tests.pictures import draw_many, recompress
@@ -121,9 +123,9 @@ def app(dataset: fo.Dataset) -> Iterator[str]:
     """The address of a real server of the App."""
     install_plugin()
     port = free_port()
-    where = ["--address", "localhost", "--port", str(port)]
+    where = ["--address", LOOPBACK, "--port", str(port)]
     server = subprocess.Popen([sys.executable, "-m", "fiftyone.server.main", *where])
-    address = f"http://localhost:{port}"
+    address = f"http://{LOOPBACK}:{port}"
     for _ in range(600):
         time.sleep(0.1)
         with suppress(OSError):
@@ -261,3 +263,20 @@ def test_f16_the_same_requests_with_the_secret_are_carried_out_once(
         # Some cannot be asked twice: the form's own checks refuse what is done.
         assert (STALE in again or "Validation error" in again) and world() == after, name
         before = after
+    # After all of that, the plugins folder, which the App serves, holds code and nothing else.
+    plugin = install_plugin()
+    there = {path.relative_to(plugin).as_posix() for path in plugin.rglob("*") if path.is_file()}
+    assert {name for name in there if "__pycache__" not in name} == set(_plugin_files())
+    assert {path.name for path in Path(fo.config.plugins_dir).iterdir()} == {plugin.parent.name}
+
+
+def test_f16_the_app_answers_this_machine_only(app: str) -> None:
+    port = int(app.rsplit(":", 1)[1])
+    socket.create_connection((LOOPBACK, port), timeout=5).close()
+    shown = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False)
+    others = [address for address in shown.stdout.split() if open_doors(address)]
+    if not others:
+        pytest.skip("this machine has no other address")
+    for address in others:
+        with pytest.raises(OSError):
+            socket.create_connection((address, port), timeout=5)
