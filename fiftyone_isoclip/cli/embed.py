@@ -50,7 +50,7 @@ OutFile = Annotated[
         "--out",
         metavar="FILE.npz",
         callback=check_output,
-        help="Where the embeddings go; needed unless PATH is dataset:NAME.",
+        help="Where the embeddings go; needed unless PATH is dataset:NAME or --store is given.",
         show_default=False,
     ),
 ]
@@ -110,7 +110,7 @@ def run_embed(
     elif on_samples is not None:
         raise typer.BadParameter("--on-samples and --in-files are for PATH dataset:NAME")
     elif out is None:
-        raise typer.BadParameter("--out FILE.npz is needed to store the embeddings")
+        raise typer.BadParameter("--out FILE.npz or --store URI is needed to store the embeddings")
     else:
         clip, embedded = embed_source(path, model, device, decoding=decoding)
     if len(embedded.rows) == 0:

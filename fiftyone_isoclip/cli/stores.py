@@ -103,7 +103,7 @@ def embed_to_store(
         raise IsoClipError(f"{path} holds no images; nothing was done")
     embedded = _run(images, uri, model, wanted)
     for name, wrong in embedded.mended.items():
-        note(f"mended {uri}, where of {name} was wrong: {wrong}")
+        note(f"mended {uri}: {name}: {wrong}")
     note_failures(images.unreadable | embedded.reasons, len(images))
     report(_summary(uri, images, embedded), json, lambda: say(_sentence(path, uri, embedded)))
     if embedded.n == len(embedded.reasons):

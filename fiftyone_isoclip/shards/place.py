@@ -67,9 +67,11 @@ class Place:
             write_whole(path, lambda file: file.write(content), len(content), make_folder=True)
             return
         with self._told(name, "written"):
-            self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            with self.filesystem.open_output_stream(path) as file:
-                file.write(content)
+            try:
+                self._upload(path, content)
+            except FileNotFoundError:  # a filesystem that has folders, and not this one yet
+                self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+                self._upload(path, content)
 
     def remove(self, name: str) -> None:
         """Remove a file; nothing happens if there is none.
@@ -105,6 +107,10 @@ class Place:
             yield
         finally:
             lock.release()
+
+    def _upload(self, path: str, content: bytes) -> None:
+        with self.filesystem.open_output_stream(path) as file:
+            file.write(content)
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"

@@ -283,3 +283,23 @@ def test_f19_actors_are_killed_again_and_again_and_the_run_ends_whole(
             draws.choice(run.workers()).kill()
         assert run.end() == 0, run.log.read_text()
     assert_whole(store, large)
+
+
+@pytest.mark.long
+@needs_ray
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--model", "ViT-Z"], "no checkpoint is called 'ViT-Z'"),
+        (["--device", "cuda"], "Ray finds no GPU here"),
+    ],
+)
+def test_f19_what_a_worker_cannot_do_is_told_in_its_own_words(
+    large, ray_environment, tmp_path, more, told
+):
+    words = command(large[0] / "images.parquet", tmp_path / "store", "ray", *more)
+    with running(words, ray_environment, tmp_path / "log") as run:
+        assert run.end() == 1
+        sentences = [each for each in run.log.read_text().splitlines() if "isoclip: " in each]
+    assert len(sentences) == 1 and told in sentences[0]
+    assert not (tmp_path / "store").exists()
