@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pymongo
 import pymongo.monitoring
 
@@ -338,6 +339,7 @@ class World:
             "-m", "tests.dying", str(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.answers: list[Path] = []
+        self.n_tasks = 0
         self.fill()
 
     def close(self) -> None:
@@ -355,12 +357,11 @@ class World:
         patience: float = 60,
         **options: Any,
     ) -> None:
-        answer = self.folder / f"answer-{len(self.answers)}"
-        answer.unlink(missing_ok=True)
-        self.answers.append(answer)
+        self.n_tasks += 1
+        self.answers.append(self.folder / f"answer-{self.n_tasks}")
         task = {"verb": verb, "options": options, "at": at, "patience": patience}
         task |= {"mongod": self.mongod.process.pid if mongod else None, "signal": signal}
-        task |= {"log": str(self.log), "answer": str(answer)}
+        task |= {"log": str(self.log), "answer": str(self.answers[-1])}
         self._say(task)
 
     def _say(self, task: dict[str, Any]) -> None:
@@ -429,6 +430,11 @@ class World:
         """Let a verb's process die before a step, or get another signal."""
         self.begin(verb, at=at, **options)
         return self.end()
+
+    def interrupt(self) -> None:
+        """Ctrl-C for the verb that was begun."""
+        for child in psutil.Process(self.process.pid).children():
+            child.send_signal(signal.SIGINT)
 
     def kill_mongod(
         self, verb: str, at: tuple[str, int], away: float = 0, **options: Any

@@ -21,6 +21,8 @@ from tests.dying import (
     world,
 )
 
+pytestmark = pytest.mark.timeout(3600)  # of the long ones
+
 IN_FLIGHT = 2 * BATCH_SIZE
 """The batch that is being stored, and the next one, which is computed meanwhile."""
 

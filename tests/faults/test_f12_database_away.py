@@ -12,6 +12,8 @@ import pytest
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 from tests.dying import CHANGES, FIELD, NAME, PLACES, RUNS, World, assert_same, some, world
 
+pytestmark = pytest.mark.timeout(3600)  # of the long ones
+
 AWAY = "DatasetError: the database"
 
 
@@ -115,6 +117,18 @@ def test_f12_a_database_that_stays_away_is_said_and_what_was_saved_is_kept(seed)
     assert 0 < len(kept) < len(vectors)
     assert f" {len(kept)} kept, 0 failed" in place.run("embed").told
     assert_same(place.vectors(), vectors)
+
+
+@pytest.mark.timeout(120)
+def test_f12_an_interrupted_embedding_does_not_wait_for_a_database_that_is_away(seed):
+    place, draw = world(), random.Random(seed)
+    place.run("clear")
+    place.begin("embed", ("tower", draw.randint(2, 6)), mongod=True, patience=3600)
+    place.mongod.process.wait()
+    place.interrupt()
+    outcome = place.end()
+    place.mongod.start()
+    assert outcome.error.startswith("KeyboardInterrupt"), outcome
 
 
 @pytest.mark.long

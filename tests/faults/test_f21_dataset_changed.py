@@ -13,6 +13,8 @@ from fiftyone_isoclip.errors import DatasetError
 from tests.dying import CHANGES, FIELD, FOREIGN, NAME, PLACES, RENAMED, RUNS, world
 from tests.pictures import draw_many
 
+pytestmark = pytest.mark.timeout(3600)  # of the long ones
+
 VERBS = {f"embed {place}": ("embed", kept) for place, kept in PLACES.items()}
 VERBS |= {verb: (verb, asked) for verb, (_, _, asked) in RUNS.items()}
 VERBS |= {verb: (verb, options) for verb, options in CHANGES.items()}
