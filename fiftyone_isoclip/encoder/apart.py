@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 APART = frozenset({"JPEG2000"})
 """The formats that are decoded here."""
 
-_BYTES = 2**29
+_BYTES = 2**28
 _BYTES_A_PIXEL = 32
 """Memory of the process; OpenJPEG needs 16 bytes a pixel, four channels of them 20."""
 

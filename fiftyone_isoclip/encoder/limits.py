@@ -26,7 +26,8 @@ class ImageLimits:
     - ``aspect``, 100: the longer side divided by the shorter; nobody photographs such strips.
     - ``jpeg_scans``, 100: passes over all of a progressive JPEG, each of which may cost a few
       bytes in the file and milliseconds a million pixels. Cameras and optimisers write up to 20.
-    - ``seconds``, 60: for a picture that is decoded in a process of its own (JPEG 2000).
+    - ``seconds``, 300: for a picture that is decoded in a process of its own (JPEG 2000); the
+      largest that are allowed take up to 30 where nothing else runs.
 
     Raises:
         ImageError: by the checks, a short reason.
@@ -37,7 +38,7 @@ class ImageLimits:
     resized_pixels: int = 2**24
     aspect: float = 100.0
     jpeg_scans: int = 100
-    seconds: float = 60.0
+    seconds: float = 300.0
 
     @classmethod
     def from_environment(cls) -> ImageLimits:
