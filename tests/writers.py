@@ -62,13 +62,14 @@ def _trained() -> InvertedFile:
 def _make_pairs(number: int) -> KeptPairs:
     similarity = np.linspace(0.9, 1, 40, dtype="f4")
     pairs = Pairs(50, np.arange(40), np.arange(40) + 1 + number % 9, similarity, 0.9)
-    return KeptPairs(np.array([f"{number}-{row}" for row in range(50)]), pairs, f"{number:032x}")
+    ids = np.array([f"{number}-{row}" for row in range(50)])
+    return KeptPairs(ids, pairs, f"{number:032x}", "weights", "3/7")
 
 
 def _tell_pairs(kept: KeptPairs) -> object:
     pairs = kept.pairs
     columns = [pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist()]
-    return [kept.ids.tolist(), *columns, pairs.n, pairs.least, pairs.recall, kept.digest]
+    return [kept.ids.tolist(), *columns, pairs.n, pairs.least, pairs.recall, kept.digest, kept.band]
 
 
 def _make_embeddings(number: int) -> FileEmbeddings:

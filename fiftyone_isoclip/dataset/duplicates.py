@@ -26,7 +26,7 @@ from fiftyone_isoclip.dataset.groups import (
 from fiftyone_isoclip.dataset.kept_pairs import KeptPairs, digest_of, keep_pairs, load_pairs
 from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, list_runs, save_run
-from fiftyone_isoclip.dataset.spaces import open_space
+from fiftyone_isoclip.dataset.spaces import Space, open_space
 from fiftyone_isoclip.dataset.thresholds import draw_curve, draw_histogram, find_threshold
 from fiftyone_isoclip.dataset.verdicts import preferred_keepers, read_verdicts
 from fiftyone_isoclip.errors import DatasetError, VectorError
@@ -101,7 +101,7 @@ def find_duplicates(
         preferred_keepers(dataset),
     )
     search = _Search(dataset, key, similarity, least, recall, at_most, progress)
-    groups, details = search.run(grouping, space.vectors) if ids else ([], {})
+    groups, details = search.run(grouping, space) if ids else ([], {})
     run = SavedRun(
         key=key,
         method=METHOD,
@@ -189,9 +189,9 @@ class _Search:
     progress: Progress | None
     reached: float | None = 1.0
 
-    def run(self, grouping: Grouping, vectors: Any) -> tuple[list[SampleGroup], dict[str, Any]]:
-        """Find the groups among vectors (n, k), and what other similarities would give."""
-        index = CosineIndex(vectors[grouping.contents.first_rows], copy=False)
+    def run(self, grouping: Grouping, space: Space) -> tuple[list[SampleGroup], dict[str, Any]]:
+        """Find the groups among vectors, and what other similarities would give."""
+        index = CosineIndex(space.vectors[grouping.contents.first_rows], copy=False)
         standing = grouping.standing
         kept = self._kept()
         # Reading every vector for a digest pays only where pairs are or will be kept.
@@ -214,7 +214,8 @@ class _Search:
             "curve": draw_curve(grouping, pairs),
             "histogram": draw_histogram(index, grouping.sizes),
         }
-        pairs_now = KeptPairs(np.array(standing), found, digest)
+        origin = (space.origin.fingerprint, str(space.band))
+        pairs_now = KeptPairs(np.array(standing), found, digest, *origin)
         return groups, details | {"pairs": keep_pairs(self.dataset, pairs_now)}
 
     def _kept(self) -> KeptPairs | None:

@@ -118,6 +118,11 @@ def read_embeddings(path: str | Path, clip: Clip) -> FileEmbeddings:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         embedded = _unpack(arrays)
+    except MemoryError as error:
+        raise StoreError(
+            f"{path} cannot be read: memory does not suffice ({error}); free some, or if it should "
+            "suffice write it again with `isoclip embed`"
+        ) from error
     except Exception as error:  # there is hardly one that numpy does not raise on a damaged file
         raise StoreError(
             f"{path} holds no embeddings that can be read ({reason_of(error)}); "

@@ -19,14 +19,21 @@ _REMEDY = "Moving the similarity searches anew, and so does find_duplicates(data
 
 @dataclass(frozen=True, eq=False, slots=True)
 class KeptPairs:
-    """Pairs of rows, the sample that stands for each row, and a digest of the vectors compared.
+    """Pairs of rows, the sample that stands for each row, and what was compared.
 
-    The digest stands for the weights and the band as well: with others the vectors are others.
+    Attributes:
+        ids: the sample of each row.
+        pairs: the pairs.
+        digest: of the vectors and their samples: with others it is another one.
+        fingerprint: of the weights that made the vectors.
+        band: of the vectors, as "TOP/BOTTOM".
     """
 
     ids: npt.NDArray[np.str_]
     pairs: Pairs
     digest: str
+    fingerprint: str
+    band: str
 
 
 def write_pairs(path: Path, kept: KeptPairs, dataset_id: str) -> None:
@@ -40,6 +47,8 @@ def write_pairs(path: Path, kept: KeptPairs, dataset_id: str) -> None:
         "dataset": dataset_id,
         "name": path.stem,
         "digest": kept.digest,
+        "fingerprint": kept.fingerprint,
+        "band": kept.band,
         "rows": len(kept.ids),
         "pairs": len(pairs.left),
         "least": pairs.least,
@@ -79,4 +88,6 @@ def _unpacked(header: dict[str, Any], payload: memoryview) -> KeptPairs:
         ids,
         Pairs(rows, left, right, similarity, header["least"], header["recall"]),
         header["digest"],
+        header["fingerprint"],
+        header["band"],
     )

@@ -126,7 +126,7 @@ class StoredVectors:
 def read_store(
     folder: str | os.PathLike[str], *, expected_fingerprint: str | None = None
 ) -> StoredVectors:
-    """Open what a folder stores; vectors are mapped from disk and checked when they are read.
+    """Open what a folder stores; vectors stay on disk and are checked when they are read.
 
     Args:
         folder: as given to `write_store`.

@@ -66,7 +66,7 @@ def grow_and_search(folder, rounds, seed):
         np.testing.assert_array_equal(index.nearest(rows[:5], 1).rows[:, 0], itself)
         pairs = index.pairs_above(0.99)
         assert len(pairs.left) >= 100
-        kept = KeptPairs(np.array(stored.names), pairs, "d" * 32)
+        kept = KeptPairs(np.array(stored.names), pairs, "digest", "weights", "3/7")
         write_pairs(folder.parent / "kept.pairs", kept, "dataset")
         again = read_pairs(folder.parent / "kept.pairs", "dataset")
         np.testing.assert_array_equal(again.pairs.left, pairs.left)
