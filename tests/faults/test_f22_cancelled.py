@@ -15,8 +15,10 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import fiftyone.operators as foo
 import numpy as np
 import pytest
+from fiftyone.operators.delegated import DelegatedOperationService
 
 from fiftyone_isoclip.dataset import embed, list_runs
 from fiftyone_isoclip.dataset.locks import hold
@@ -214,3 +216,35 @@ def test_f22_the_server_is_not_held_up_by_work_that_is_left():
     assert not ended.is_set()
     may_end.set()
     assert ended.wait(60)
+
+
+MONITORED = """
+from fiftyone.operators.delegated import DelegatedOperationService
+DelegatedOperationService().execute_queued_operations(monitor=True, check_interval_seconds=1)
+"""
+
+
+@pytest.mark.long
+def test_f22_a_delegated_embedding_that_is_marked_as_failed_ends_and_goes_on_later(
+    dataset, fill, pictures
+):
+    """As `fiftyone delegated fail` does it, for `fiftyone delegated launch --monitor`."""
+    install_plugin()
+    fill(draw_many(pictures, 400))
+    dataset.persistent = True
+    embed_all = foo.get_operator(f"{PLUGIN_NAME}/compute_embeddings")
+    embed_all(dataset, model=DEMO_NAME, batch_size=1, delegate=True)
+    service = DelegatedOperationService()
+    (operation,) = service.list_operations(dataset_name=dataset.name)
+    worker = subprocess.Popen([sys.executable, "-W", "ignore", "-c", MONITORED])
+    while not dataset.has_field(f"{FIELD}_source") or dataset.count(f"{FIELD}_source") < 5:
+        assert worker.poll() is None
+        time.sleep(0.1)
+        dataset.reload()
+    service.set_failed(operation.id)
+    worker.wait(timeout=120)
+    assert not is_held(dataset, FIELD)
+    sources = dataset.exists(f"{FIELD}_source").values("id")
+    assert 5 <= len(sources) < 400
+    report = embed(dataset, DEMO_NAME, progress=False)
+    assert (report.kept, report.computed) == (len(sources), 400 - len(sources))
