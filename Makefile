@@ -36,6 +36,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then $(BIN)/mypy; \
 	else echo "mypy: left out, for the newest NumPy on Python 3.10 states other types"; fi
+	$(BIN)/uv pip check --quiet --python .venv
+	$(BIN)/python scripts/audit_versions.py
 
 bench: mongod
 	for each in $(BENCH); do $(BIN)/python $$each $(ARGS) || exit 1; done

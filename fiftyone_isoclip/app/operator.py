@@ -23,7 +23,7 @@ PANEL = "isoclip"
 QUIET = "quiet"
 """A parameter with which the panel asks for the work and not for the form of its result."""
 
-TOKEN = "token"
+TOKEN = "token"  # noqa: S105 (its name, not its value)
 """The parameter of the form's secret, which only the App's own page can read."""
 
 

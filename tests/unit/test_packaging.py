@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from fiftyone_isoclip import __version__
 
@@ -79,3 +81,31 @@ def test_every_requirement_has_a_version_that_was_tested(repo_root: Path) -> Non
     asked = requirements((repo_root / "requirements.txt").read_text().splitlines())
     assert set(asked) - set(pinned) == set()
     assert all(bounds.startswith("==") for bounds in pinned.values())
+
+
+def asked_for(wheel: zipfile.ZipFile) -> list[Requirement]:
+    """What the package, its extras and its development ask for."""
+    about = wheel.read(f"fiftyone_isoclip-{__version__}.dist-info/METADATA").decode()
+    return [Requirement(line) for line in Parser().parsestr(about).get_all("Requires-Dist") or []]
+
+
+def test_every_pinned_version_is_within_the_bounds(wheel: zipfile.ZipFile, repo_root: Path) -> None:
+    pinned: dict[str, list[str]] = {}
+    for line in (repo_root / "constraints.txt").read_text().splitlines():
+        if not line.lstrip().startswith("#"):
+            found = Requirement(line)
+            (version,) = found.specifier
+            pinned.setdefault(canonicalize_name(found.name), []).append(version.version)
+    for asked in asked_for(wheel):
+        versions = pinned.get(canonicalize_name(asked.name), [])
+        assert versions, f"{asked} has no version in constraints.txt"
+        assert all(asked.specifier.contains(version) for version in versions), str(asked)
+
+
+def test_every_requirement_has_a_lower_bound_and_a_reason(
+    wheel: zipfile.ZipFile, repo_root: Path
+) -> None:
+    assert [str(asked) for asked in asked_for(wheel) if ">=" not in str(asked.specifier)] == []
+    text = (repo_root / "pyproject.toml").read_text()
+    lines = text[text.index("\ndependencies = [") :].split("\n]", 1)[0].splitlines()[2:]
+    assert len(lines) > 15 and [line for line in lines if "# " not in line] == []
