@@ -9,7 +9,13 @@ import pytest
 
 PATH = re.compile(r"`((?:fiftyone_isoclip|tests|scripts|benchmarks|docs)/[\w./-]+|fiftyone\.yml)`")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/reliability.md",
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -38,3 +44,15 @@ def test_the_table_of_measurements_is_made_from_the_results(repo_root):
     text = (repo_root / "README.md").read_text(encoding="utf-8")
     assert script["with_table"](text, repo_root / "benchmarks" / "results") == text
     assert text.count("exact near-duplicates") > 3
+
+
+def test_every_fault_links_to_tests_that_exist(repo_root):
+    text = (repo_root / "docs" / "reliability.md").read_text()
+    rows = dict(re.findall(r"^\| F(\d\d) \|.*\|(.*)\|$", text, re.MULTILINE))
+    assert sorted(rows) == [f"{number:02d}" for number in range(1, 23)]
+    for number, proofs in rows.items():
+        links = re.findall(r"\[(test_\w+)\]\(\.\./(tests/faults/\w+\.py)\)", proofs)
+        assert links
+        for test, file in links:
+            assert test.startswith(f"test_f{number}_")
+            assert f"def {test}(" in (repo_root / file).read_text(), test
