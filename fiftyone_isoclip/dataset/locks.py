@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -32,6 +33,9 @@ T = TypeVar("T")
 
 A_MOMENT = 2.0
 """Seconds for which a writer waits that takes a moment itself, such as a click in a review."""
+
+INTRODUCTION_SECONDS = 2.0
+"""How long the second waits to learn who the first is, which says so once it has the lock."""
 
 PATIENCE_SECONDS = 180.0
 """How long a writer waits for one of another name who adds or deletes fields."""
@@ -160,14 +164,18 @@ def _tell(holder: Path) -> None:
 
 def _told(holder: Path) -> str:
     """Who holds a lock, for people: nobody who was killed before it changed hands."""
-    try:
-        who = json.loads(holder.read_text())
-        process, machine, since = (str(who[part]) for part in ("process", "machine", "since"))
-        if machine == socket.gethostname():
-            # The number of a killed process may be another one's by now.
-            begun = psutil.Process(int(process)).create_time()
-            if begun > datetime.fromisoformat(since).timestamp() + 1:
-                raise ValueError(process)
-    except (OSError, ValueError, TypeError, KeyError, psutil.Error):
-        return "another process that began a moment ago"
-    return f"process {process} on {machine} since {since}"
+    deadline = time.monotonic() + INTRODUCTION_SECONDS
+    while True:
+        try:
+            who = json.loads(holder.read_text())
+            process, machine, since = (str(who[part]) for part in ("process", "machine", "since"))
+            if machine == socket.gethostname():
+                # The number of a killed process may be another one's by now.
+                begun = psutil.Process(int(process)).create_time()
+                if begun > datetime.fromisoformat(since).timestamp() + 1:
+                    raise ValueError(process)
+            return f"process {process} on {machine} since {since}"
+        except (OSError, ValueError, TypeError, KeyError, psutil.Error):
+            if time.monotonic() > deadline:
+                return "another process that began a moment ago"
+            time.sleep(0.02)

@@ -26,6 +26,7 @@ from fiftyone_isoclip.dataset import (
     find_duplicates,
     list_runs,
     load_run,
+    locks,
 )
 from fiftyone_isoclip.dataset.locks import _place, hold
 from fiftyone_isoclip.dataset.resolving import archive_name
@@ -252,8 +253,9 @@ def enter(dataset: fo.Dataset) -> None:
 
 
 @pytest.mark.parametrize("left", ["", "{}", "[]", '{"process": 1', "dead", "reborn"])
-def test_f11_what_a_dead_process_left_behind_is_not_believed(dataset, left):
+def test_f11_what_a_dead_process_left_behind_is_not_believed(dataset, left, monkeypatch):
     """Between taking a lock and writing who took it, the file is that of whoever died before."""
+    monkeypatch.setattr(locks, "INTRODUCTION_SECONDS", 0.1)
     enter(dataset)
     place = _place(dataset, "held")
     assert not place.with_suffix(".json").exists()
