@@ -149,6 +149,7 @@ class Rerun(SteppedOperator):
     name_ = "rerun"
     label = "IsoCLIP: Bring a run up to date"
     description = "Embed what is new or changed since a run, and find the same again"
+    risk = types.RiskLevel.HIGH  # the earlier result, and names given to clusters, are gone
 
     def __call__(self, samples: Any, key: str, *, delegate: bool = False) -> Any:
         """Run it from Python on a dataset; -> FiftyOne's ExecutionResult."""

@@ -37,7 +37,8 @@ from fiftyone_isoclip import (
 from fiftyone_isoclip.app import OPERATORS
 from fiftyone_isoclip.app.panel.panel import TABS
 from fiftyone_isoclip.app.plan_tokens import STALE
-from fiftyone_isoclip.dataset import resolve_duplicates
+from fiftyone_isoclip.dataset import plan_file_removal, resolve_duplicates
+from fiftyone_isoclip.dataset.plans import keep_plan, list_plans
 from fiftyone_isoclip.install import PLUGIN_NAME, _plugin_files, install_plugin
 from fiftyone_isoclip.installation import LOOPBACK, open_doors
 from tests.foreign_page import Post, open_foreign_page
@@ -65,6 +66,9 @@ OPERATOR_HARM: dict[str, dict[str, Any]] = {
                            "check_images": False},
     "rerun": {"key": "clusters"},
     "rename_run": {"key": "leaks", "new_key": "gone"},
+    "plan_file_removal": {"key": "duplicates", "near": True},
+    "apply_file_removal": {"plan": None, "conflict": "keeper", "confirm": True},
+    "undo_file_removal": {"plan": None, "confirm": True},
     "resolve_duplicates": {"key": "duplicates", "action": "remove", "confirm": True,
                            "conflict": "keeper"},
     "delete_run": {"key": "duplicates", "confirm": True},
@@ -114,6 +118,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     compare_with_clip(dataset, k=3)
     build_similarity(dataset, brain_key="search")
     map_embeddings(dataset)
+    keep_plan(dataset, plan_file_removal(dataset, "duplicates", near=True))
     yield dataset
     dataset.delete()
 
@@ -147,12 +152,17 @@ def panel_post(tab: str, action: str, params: dict[str, Any]) -> Post:
     return operator_post(AT_ONCE, "isoclip", given)
 
 
-def about_first_duplicate(dataset: fo.Dataset, params: dict[str, Any]) -> dict[str, Any]:
-    found = dataset.match(F("duplicates_role") == "duplicate")
-    known = dict(
-        zip(("id", "number"), found.limit(1).values(["id", "duplicates_group"]), strict=True)
-    )
-    return {name: known[name][0] if value is None else value for name, value in params.items()}
+def filled(dataset: fo.Dataset, params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters about the first duplicate, and the latest plan, where none is given."""
+    found = dataset.match(F("duplicates_role") == "duplicate").limit(1)
+    known = {name: value for name, value in params.items() if value is not None}
+    if "id" in params:
+        known["id"] = found.values("id")[0]
+    if "number" in params:
+        known["number"] = found.values("duplicates_group")[0]
+    if "plan" in params:
+        known["plan"] = list_plans(dataset)[0].id
+    return known
 
 
 def world() -> dict[str, Any]:
@@ -206,7 +216,8 @@ def test_f16_every_operator_and_action_is_played() -> None:
 
 def test_f16_a_foreign_page_changes_nothing(app: str, dataset: fo.Dataset) -> None:
     posts: list[Post] = []
-    for name, params in (OPERATOR_HARM | OPERATOR_LOOKS).items():
+    for name, wanted in (OPERATOR_HARM | OPERATOR_LOOKS).items():
+        params = filled(dataset, wanted)
         posts.append(operator_post(STREAMED, name, params))
         posts.append(operator_post(AT_ONCE, name, {**params, "token": "guessed"}))
         posts.append(operator_post(AT_ONCE, name, params, delegated=True))
@@ -214,7 +225,7 @@ def test_f16_a_foreign_page_changes_nothing(app: str, dataset: fo.Dataset) -> No
     for tab in TABS.values():
         for action in (*tab.actions, *tab.looks):
             params = PANEL_HARM.get((tab.name, action), {"key": "clusters", "at": 1, "to": 1})
-            given = about_first_duplicate(dataset, params)
+            given = filled(dataset, params)
             posts.append(panel_post(tab.name, action, given))
     removed = operator_post(STREAMED, "delete_run", OPERATOR_HARM["delete_run"])
     ask(app, *operator_post(FORM, "delete_run", {}))  # the server has loaded what it needs
@@ -244,17 +255,19 @@ def _renamed_back() -> Post:
     return path, {**body, "operator_uri": "@voxel51/operators/edit_saved_view_info"}
 
 
+@pytest.mark.long
 def test_f16_the_same_requests_with_the_secret_are_carried_out_once(
     app: str, dataset: fo.Dataset
 ) -> None:
     before = world()
     for (tab, action), params in PANEL_HARM.items():
-        given = {**about_first_duplicate(dataset, params), "token": button_token(app, tab)}
+        given = {**filled(dataset, params), "token": button_token(app, tab)}
         told = ask(app, *panel_post(tab, action, given))
         after = world()
         assert before != after, (action, told)
         before = after
-    for name, params in OPERATOR_HARM.items():
+    for name, wanted in OPERATOR_HARM.items():
+        params = filled(dataset, wanted)
         asked = {**params, "token": form_token(app, name, params)}
         told = ask(app, *operator_post(STREAMED, name, asked))
         after = world()

@@ -19,6 +19,7 @@ RISKS = {
     "apply_file_removal": foo.types.RiskLevel.HIGH,  # moves files away
     "plan_file_removal": foo.types.RiskLevel.LOW,  # reads files and keeps what it found
     "delete_run": foo.types.RiskLevel.HIGH,  # deletes fields
+    "rerun": foo.types.RiskLevel.HIGH,  # replaces a result, and names given to its clusters
     "review_duplicates": foo.types.RiskLevel.LOW,  # opens a panel
 }
 
