@@ -32,6 +32,8 @@ except ImportError as error:
 OBJECT_STORE_BYTES = 300 * 2**20
 """Memory that a Ray begun here may share: paths and receipts go through it, pixels never do."""
 
+_SETTINGS = "FIFTYONE_ISOCLIP_MAX_"
+
 
 class RayEngine:
     """Runs tasks on the Ray that this process is connected to.
@@ -135,7 +137,13 @@ def _begin(device: str) -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    # What a picture may cost is the same on every machine: that of this process.
+    settings = {name: text for name, text in os.environ.items() if name.startswith(_SETTINGS)}
+    quiet: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": settings},
+    }
     if "RAY_ADDRESS" in os.environ:
         ray.init(**quiet)
         return
