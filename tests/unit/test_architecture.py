@@ -37,8 +37,8 @@ FLOORS_AND_DOORS = {
     "install",
 }
 
-# Floor -> (what of this package it may import, heavy packages that it may import); errors and
-# hardware are free.
+# Floor -> (what of this package it may import, heavy packages that it may import); errors, hardware
+# and installation are free.
 FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "projector": (set(), set()),
     "encoder": ({"projector"}, PIXELS),
@@ -51,7 +51,7 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
         {"projector", "encoder", "index", "files"},
         HEAVY - {"open_clip", "pyarrow", "ray"},
     ),
-    "app": ({"projector", "encoder", "dataset"}, {"fiftyone"}),
+    "app": ({"projector", "encoder", "files", "dataset"}, {"fiftyone"}),
     "demo": ({"projector", "encoder", "index", "files", "dataset"}, HEAVY),
     "cli": (FLOORS_AND_DOORS, HEAVY),
     "demo/run": (FLOORS_AND_DOORS, HEAVY),
@@ -72,7 +72,7 @@ def offences(floor: str, source: str) -> list[str]:
     for name in imported(ast.parse(source)):
         top, _, rest = name.partition(".")
         part = rest.split(".")[0]
-        if top == PACKAGE and part not in below | {home, "errors", "hardware", "__version__"}:
+        if top == PACKAGE and part not in below | {home, "errors", "hardware", "installation", "__version__"}:
             found.append(name)
         if top in HEAVY - heavy:
             found.append(name)
