@@ -6,7 +6,7 @@ FiftyOne's own ``dataset.delete_run(key)``, deletes them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,8 +16,17 @@ import fiftyone.core.runs as fors
 from fiftyone.core.view import DatasetView
 
 from fiftyone_isoclip.dataset.fields import check_key, dataset_of, declare_field
-from fiftyone_isoclip.dataset.kept_pairs import drop_pairs
 from fiftyone_isoclip.dataset.locks import hold_record, one_writer
+from fiftyone_isoclip.dataset.run_changes import (
+    change_run,
+    clear_run,
+    erase_run,
+    forget_strays,
+    rename_parts,
+    renamed,
+    replaced,
+    save_view,
+)
 from fiftyone_isoclip.dataset.sources import sum_sources
 from fiftyone_isoclip.dataset.writing import Values, insist, told_if_away, write_all
 from fiftyone_isoclip.errors import DatasetError
@@ -25,9 +34,6 @@ from fiftyone_isoclip.errors import DatasetError
 
 class IsoClipRunConfig(fors.RunConfig):
     """What FiftyOne keeps of a run of this package, as JSON values."""
-
-
-_CONFIG = f"{IsoClipRunConfig.__module__}.{IsoClipRunConfig.__name__}"
 
 
 class IsoClipRun(fors.Run):
@@ -39,7 +45,7 @@ class IsoClipRun(fors.Run):
 
     def cleanup(self, samples: Any, key: str) -> None:
         """Delete what the run wrote."""
-        _clean(samples._root_dataset, key, self.config)
+        clear_run(samples._root_dataset, key, self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ def delete_run(dataset: fo.Dataset, key: str) -> None:
     """
     load_run(dataset, key)
     with hold_record(dataset):
-        insist(dataset, lambda: _delete(dataset, key))
+        insist(dataset, lambda: erase_run(dataset, key))
 
 
 @told_if_away
@@ -140,7 +146,7 @@ def update_run(dataset: fo.Dataset, key: str, **changes: Any) -> None:
         DatasetError: there is no such run of this package.
     """
     load_run(dataset, key)
-    insist(dataset, lambda: _update(dataset, key, **changes))
+    insist(dataset, lambda: change_run(dataset, key, **changes))
 
 
 @told_if_away
@@ -157,23 +163,23 @@ def rename_run(dataset: fo.Dataset, key: str, new_key: str) -> None:
         load_run(dataset, key, run.method)  # says why not
     view = dataset.get_run_info(key).config.view
     # FiftyOne's own rename leaves the names of fields and view, which begin with the first key.
-    names = {name: _renamed(name, view, new_key) for name in run.fields}
+    names = {name: renamed(name, view, new_key) for name in run.fields}
     check_free(dataset, new_key, run.method, tuple(names.values()))
     if dataset.has_run(new_key):
         raise DatasetError(f"a run {new_key!r} exists already; choose another name or delete it")
     stages = None
     if dataset.has_saved_view(view):
-        stages = _replaced(dataset.load_saved_view(view)._serialize(), names)
+        stages = replaced(dataset.load_saved_view(view)._serialize(), names)
     indexed = [old for old in names if old in dataset.list_indexes()]
     # Until all is renamed the run owns both the old names and the new ones, and is not whole.
     both = [*run.fields, *names.values()]
-    insist(dataset, lambda: _update(dataset, key, complete=False, fields=both))
+    insist(dataset, lambda: change_run(dataset, key, complete=False, fields=both))
     with hold_record(dataset):
-        insist(dataset, lambda: _rename(dataset, key, new_key, names, indexed))
+        insist(dataset, lambda: rename_parts(dataset, key, new_key, names, indexed))
     if stages is not None:
         built = DatasetView._build(dataset, stages)
-        insist(dataset, lambda: _save_view(dataset, new_key, built, run.method))
-    insist(dataset, lambda: _update(dataset, new_key, complete=True, fields=[*names.values()]))
+        insist(dataset, lambda: save_view(dataset, new_key, built, run.method))
+    insist(dataset, lambda: change_run(dataset, new_key, complete=True, fields=[*names.values()]))
 
 
 def check_free(dataset: fo.Dataset, key: str, method: str, fields: tuple[str, ...]) -> None:
@@ -216,7 +222,7 @@ def save_run(
     dataset = dataset_of(samples)
     check_free(dataset, run.key, run.method, tuple(columns))
     insist(dataset, lambda: _replace(samples, run, columns, view))
-    insist(dataset, lambda: _update(dataset, run.key, complete=True))
+    insist(dataset, lambda: change_run(dataset, run.key, complete=True))
 
 
 def _replace(
@@ -225,8 +231,8 @@ def _replace(
     dataset = dataset_of(samples)
     if dataset.has_run(run.key):
         with hold_record(dataset):
-            _delete(dataset, run.key)
-    _forget(dataset, run.key, tuple(columns))
+            erase_run(dataset, run.key)
+    forget_strays(dataset, run.key, tuple(columns))
     config = IsoClipRunConfig(
         method=run.method,
         parameters=dict(run.parameters),
@@ -248,98 +254,7 @@ def _replace(
         write_all(dataset, Values(name, column.values, column.kind))
         if column.indexed:
             dataset.create_index(name)  # goes away with the field
-    _save_view(dataset, run.key, view(), run.method)
-
-
-def _delete(dataset: fo.Dataset, key: str) -> None:
-    if dataset.has_run(key):  # unless an earlier attempt came so far
-        _clean(dataset, key, dataset.get_run_info(key).config)
-        del dataset._doc.runs[key]  # see _unlink_view
-        dataset.save()
-    _forget(dataset, key)
-
-
-def _update(dataset: fo.Dataset, key: str, **changes: Any) -> None:
-    config = dataset.get_run_info(key).config
-    for name, value in changes.items():
-        setattr(config, name, value)
-    dataset.update_run_config(key, config)
-
-
-def _rename(
-    dataset: fo.Dataset, key: str, new_key: str, names: Mapping[str, str], indexed: Sequence[str]
-) -> None:
-    """Rename the fields and the key of a run, as far as an earlier attempt did not."""
-    there = {old: new for old, new in names.items() if dataset.has_field(old)}
-    if there:
-        for old in set(indexed) & set(dataset.list_indexes()):
-            dataset.drop_index(old)  # it would stay behind under the old name
-        dataset.rename_sample_fields(there)
-    for old in indexed:
-        dataset.create_index(names[old])
-    if dataset.has_run(key):
-        dataset.rename_run(key, new_key)
-    view = dataset.get_run_info(new_key).config.view
-    _unlink_view(dataset, view)
-    _forget(dataset, view)
-    _update(dataset, new_key, view=new_key)
-
-
-def _save_view(dataset: fo.Dataset, key: str, view: Any, method: str) -> None:
-    told = f"made by fiftyone-isoclip: {method}"
-    with hold_record(dataset):
-        dataset.save_view(key, view, description=told, overwrite=True)
-
-
-def _unlink_view(dataset: fo.Dataset, name: str) -> None:
-    # FiftyOne's own deletions end with the link, and killed before it leave a dead one.
-    if dataset.has_saved_view(name):
-        dataset._get_saved_view_doc(name, pop=True)
-        dataset.save()
-
-
-def _forget(dataset: fo.Dataset, key: str, fields: Sequence[str] = ()) -> None:
-    """Clear what a killed process left under these names and nothing refers to any more."""
-    database, id_ = fo.core.odm.get_db_conn(), dataset._doc.id
-    links = database.datasets.find_one({"_id": id_}, {"runs": 1, "saved_views": 1}) or {}
-    runs, views = links.get("runs", {}).values(), links.get("saved_views", [])
-    ours = {"_dataset_id": id_, "key": key, "config.cls": _CONFIG}
-    database.runs.delete_many({**ours, "_id": {"$nin": [_linked(run) for run in runs]}})
-    ours = {"_dataset_id": id_, "name": key, "_id": {"$nin": [_linked(view) for view in views]}}
-    database.views.delete_many(ours)
-    if fields:  # values under a name that is not declared would be seen as soon as it is
-        strays = {"$or": [{name: {"$exists": True}} for name in fields]}
-        dataset._sample_collection.update_many(strays, {"$unset": dict.fromkeys(fields, "")})
-
-
-def _linked(link: Any) -> Any:
-    return getattr(link, "id", link)
-
-
-def _renamed(name: str, key: str, new_key: str) -> str:
-    return new_key + name.removeprefix(key) if name.startswith(key) else name
-
-
-def _replaced(value: Any, names: Mapping[str, str]) -> Any:
-    """The stages of a view, with other names for fields, also inside expressions (``$name``)."""
-    if isinstance(value, dict):
-        return {name: _replaced(part, names) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_replaced(part, names) for part in value]
-    if not isinstance(value, str):
-        return value
-    plain = value.lstrip("$")
-    return value[: len(value) - len(plain)] + names.get(plain, plain)
-
-
-def _clean(dataset: fo.Dataset, key: str, config: IsoClipRunConfig) -> None:
-    _update(dataset, key, complete=False)  # first, because what is left of it is not whole
-    drop_pairs(dataset, getattr(config, "details", {}).get("pairs"))
-    fields = [name for name in config.fields if dataset.has_field(name)]
-    if fields:
-        dataset.delete_sample_fields(fields)
-    _unlink_view(dataset, config.view)
-    _forget(dataset, config.view)
+    save_view(dataset, run.key, view(), run.method)
 
 
 def _saved(key: str, info: fors.RunInfo) -> SavedRun:
