@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fiftyone_isoclip.encoder.apart import APART, decode_apart
+from fiftyone_isoclip.encoder.directories import check_directory
 from fiftyone_isoclip.encoder.limits import ImageLimits
 from fiftyone_isoclip.errors import ImageError
 
@@ -110,7 +111,9 @@ def _regular_file(path: str | Path, limits: ImageLimits) -> Iterator[BinaryIO]:
     # Asked before, because to open a device can set it going, and afterwards of what was opened.
     _require_regular(Path(path).stat(), limits)
     with open(path, "rb", opener=_open_without_waiting) as file:
-        _require_regular(os.fstat(file.fileno()), limits)
+        found = os.fstat(file.fileno())
+        _require_regular(found, limits)
+        check_directory(file, found.st_size)
         yield file
 
 

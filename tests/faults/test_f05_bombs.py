@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import fields
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -149,3 +151,22 @@ def test_f05_scans_in_notes_and_behind_the_end_do_not_count(tmp_path):
     notes = b"\xff\xfe\x0f\xff" + b"\xff\xda" * 2046 + b"."
     (tmp_path / "a.jpg").write_bytes(plain[:2] + notes + plain[2:] + b"\xff\xda\0\2" * 50_000)
     assert read_image(tmp_path / "a.jpg").size == (40, 40)
+
+
+# Pillow reads no BigTIFF whose bytes come in the other order.
+@pytest.mark.parametrize(("order", "large"), [("<", False), (">", False), ("<", True)])
+def test_f05_a_directory_may_not_name_more_than_the_file_holds(order, large, tmp_path):
+    path = tmp_path / "a.tif"
+    note = (65_000, 1, 5000, bytes(5000), False)
+    right = np.arange(4800, dtype=np.uint8).reshape(40, 40, 3)
+    tifffile.imwrite(
+        path, right, bigtiff=large, byteorder=order, photometric="rgb", extratags=[note]
+    )
+    assert np.array_equal(np.asarray(read_image(path)), right)
+    count = order + ("HHQ" if large else "HHI")
+    content = path.read_bytes()
+    assert content.count(struct.pack(count, 65_000, 1, 5000)) == 1
+    swollen = struct.pack(count, 65_000, 1, 2_000_000_000)
+    path.write_bytes(content.replace(struct.pack(count, 65_000, 1, 5000), swollen))
+    with pytest.raises(ImageError, match="names more than the file holds"):
+        read_image(path)
