@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fiftyone_isoclip.encoder import PixelReader, embed_images, load_clip
-from fiftyone_isoclip.errors import IsoClipError
 from tests import small_models
 
 
@@ -107,23 +106,6 @@ def test_f08_embeddings_that_are_no_direction_fail_alone(clip, paths):
         2: "the model gave a zero embedding",
         3: "the model gave an embedding with NaN or infinity",
     }
-
-
-def test_f20_finished_batches_are_kept_when_memory_runs_out_for_good(clip, paths):
-    tower = clip._images._encode
-    calls = []
-
-    def shrinking(inputs, normalize):
-        calls.append(len(inputs))
-        if len(calls) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return tower(inputs, normalize=normalize)
-
-    clip._images._encode = shrinking
-    kept = []
-    with pytest.raises(IsoClipError, match="does not fit"):
-        kept.extend(batch.rows.tolist() for batch in embed_images(clip, paths, batch_size=4))
-    assert calls == [4, 4, 4, 2, 1]
 
 
 @dataclass(frozen=True)

@@ -198,39 +198,6 @@ def test_cuda_that_is_not_there_is_explained(name):
         load_clip(name, device="cuda")
 
 
-class Cramped:
-    """A real tower on a device whose memory holds so many inputs at once."""
-
-    def __init__(self, encode, most):
-        self.encode, self.most, self.sizes = encode, most, []
-
-    def __call__(self, inputs, normalize):
-        self.sizes.append(len(inputs))
-        if len(inputs) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.encode(inputs, normalize=normalize)
-
-
-def test_f20_out_of_memory_halves_the_batch_and_says_so(clip, oracle, caplog):
-    pixels = small_models.pixels(oracle, n=11)
-    expected = clip.image_embeddings(pixels)
-    clip._images._encode = cramped = Cramped(clip._images._encode, most=3)
-    with caplog.at_level(logging.WARNING, logger=LOGGER):
-        found = clip.image_embeddings(pixels)
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-    assert cramped.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
-    assert "ran out of memory at 5 inputs; going on with 2 at a time" in caplog.text
-    cramped.sizes.clear()
-    clip.image_embeddings(pixels[:4])
-    assert cramped.sizes == [2, 2], "what was learnt is kept"
-
-
-def test_f20_one_image_that_does_not_fit_is_a_clear_stop(clip, oracle):
-    clip._images._encode = Cramped(clip._images._encode, most=0)
-    with pytest.raises(IsoClipError, match="one input alone does not fit"):
-        clip.image_embeddings(small_models.pixels(oracle, n=3))
-
-
 def test_a_tokenizer_that_lies_on_the_hub_fails_on_use_only(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     text = dict(small_models.CONFIGS["vit"]["text_cfg"], hf_tokenizer_name="no/such-tokenizer")
