@@ -22,11 +22,11 @@ def measure(search, n, seed):
 
 
 def test_f17_duplicates_among_100_000_vectors(seed):
-    """The process without vectors does not count: here it is not small beside them."""
+    """At a tenth of the size: three quarters of the gigabyte, and without the process itself."""
     raw, before, peak, pairs = measure("duplicates", 100_000, seed)
     assert raw == 100_000 * 262 * 4
     assert pairs >= 1_000  # those that were planted
-    assert peak - before <= 1.5 * raw + GIGABYTE
+    assert peak - before <= 1.5 * raw + 0.75 * GIGABYTE
 
 
 @pytest.mark.long
