@@ -87,6 +87,10 @@ def insist(dataset: fo.Dataset, action: Callable[[], T], left: Event | None = No
                 look_anew(dataset)
             try:
                 result = action()
+            except Exception as error:
+                if isinstance(error, ConnectionFailure) or _life() == life:
+                    raise
+                continue  # a step of it missed what the database forgot of the steps before
             finally:
                 check_alive(dataset)  # afterwards, because it may go away meanwhile
             _flush()
