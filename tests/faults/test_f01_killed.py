@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -83,7 +84,7 @@ def check_change(verb, draw, points):
     place, options = world(), CHANGES[verb]
     place.run("clear")
     place.run("embed")
-    bare = place.look()
+    bare = replace(place.look(), documents=(0, 0))
     place.run("find_clusters", count=4)
     old = place.look()
     n_writes = place.run(verb, **options).counts["write"]
@@ -104,7 +105,9 @@ def check_change(verb, draw, points):
                 assert again.runs[key]["complete"]
                 assert without_names(again) == without_names(old), step
             place.run("delete_run", key=key)
-        assert place.look() == bare, step
+        left = place.look()
+        # A document that nothing refers to any more goes when its key is used the next time.
+        assert (left if found.runs else replace(left, documents=(0, 0))) == bare, step
 
 
 def without_names(state):
