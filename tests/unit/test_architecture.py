@@ -122,7 +122,7 @@ def test_imports_point_down_only(floor: str, path: Path) -> None:
             "from fiftyone_isoclip.index import CosineIndex",
             "fiftyone_isoclip.index.CosineIndex",
         ),
-        ("app", "from fiftyone_isoclip.files.hash import md5", "fiftyone_isoclip.files.hash.md5"),
+        ("app", "from fiftyone_isoclip.index.pairs import Pairs", "fiftyone_isoclip.index.pairs.Pairs"),
         ("demo/scenes", "import torch.nn", "torch.nn"),
     ],
 )
