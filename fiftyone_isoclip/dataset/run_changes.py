@@ -21,8 +21,10 @@ def erase_run(dataset: fo.Dataset, key: str) -> None:
     """Delete a run and what it wrote."""
     if dataset.has_run(key):  # unless an earlier attempt came so far
         clear_run(dataset, key, dataset.get_run_info(key).config)
+        document = dataset._doc.runs[key]  # a rename that was killed may have given it another key
         del dataset._doc.runs[key]  # see _unlink_view
         dataset.save()
+        document.delete()
     forget_strays(dataset, key)
 
 
