@@ -256,6 +256,7 @@ def _renamed_back() -> Post:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_f16_the_same_requests_with_the_secret_are_carried_out_once(
     app: str, dataset: fo.Dataset
 ) -> None:

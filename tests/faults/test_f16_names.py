@@ -230,6 +230,7 @@ def test_f16_no_form_leads_elsewhere(reviewed: fo.Dataset, outer: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_f16_no_input_of_a_form_leads_elsewhere(reviewed: fo.Dataset, outer: Path) -> None:
     before, tried = others(outer), 0
     for uri in (f"{PLUGIN_NAME}/{operator.name_}" for operator in OPERATORS):
