@@ -89,7 +89,7 @@ def test_nothing_is_moved_or_brought_back_unless_it_is_confirmed(copied, picture
 def test_f16_only_plans_that_are_kept_of_the_dataset_are_carried_out(copied, pictures, asked):
     plan(copied)
     before = look(pictures)
-    with pytest.raises(ExecutionError, match="has no plan|Required"):
+    with pytest.raises(ExecutionError, match=r"has no plan|Required"):
         foo.get_operator(APPLY)(copied, asked, confirm=True)
     assert look(pictures) == before
 
