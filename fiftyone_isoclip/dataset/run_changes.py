@@ -83,6 +83,14 @@ def forget_strays(dataset: fo.Dataset, key: str, fields: Sequence[str] = ()) -> 
         dataset._sample_collection.update_many(strays, {"$unset": dict.fromkeys(fields, "")})
 
 
+def forget_dead(id_: Any) -> None:
+    """Clear the runs and views of a dataset that was deleted while one was written."""
+    database = fo.core.odm.get_db_conn()
+    if database.datasets.find_one({"_id": id_}, {"_id": 1}) is None:
+        for documents in (database.runs, database.views):
+            documents.delete_many({"_dataset_id": id_})
+
+
 def _linked(link: Any) -> Any:
     return getattr(link, "id", link)
 

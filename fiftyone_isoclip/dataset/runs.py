@@ -21,6 +21,7 @@ from fiftyone_isoclip.dataset.run_changes import (
     change_run,
     clear_run,
     erase_run,
+    forget_dead,
     forget_strays,
     rename_parts,
     renamed,
@@ -221,8 +222,13 @@ def save_run(
     """
     dataset = dataset_of(samples)
     check_free(dataset, run.key, run.method, tuple(columns))
-    insist(dataset, lambda: _replace(samples, run, columns, view))
-    insist(dataset, lambda: change_run(dataset, run.key, complete=True))
+    id_ = dataset._doc.id
+    try:
+        insist(dataset, lambda: _replace(samples, run, columns, view))
+        insist(dataset, lambda: change_run(dataset, run.key, complete=True))
+    except DatasetError:
+        forget_dead(id_)
+        raise
 
 
 def _replace(
