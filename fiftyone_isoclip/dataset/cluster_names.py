@@ -13,7 +13,7 @@ from fiftyone_isoclip.dataset.clusterings import METHOD, NOISE
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import list_runs, load_run, update_run
-from fiftyone_isoclip.dataset.writing import told_if_away, write_values
+from fiftyone_isoclip.dataset.writing import write_values
 from fiftyone_isoclip.errors import DatasetError
 
 LEAST_SHARE = 0.5
@@ -66,7 +66,6 @@ class NamingReport:
         )
 
 
-@told_if_away
 @one_writer("key")
 def name_cluster(dataset: fo.Dataset, key: str, cluster: str, name: str) -> None:
     """Call a cluster by another name, in the run's field and in what ``load_clusters`` tells.
@@ -92,7 +91,6 @@ def name_cluster(dataset: fo.Dataset, key: str, cluster: str, name: str) -> None
     _rename(dataset, key, {cluster: name})
 
 
-@told_if_away
 @one_writer("key")
 def name_clusters_by(
     dataset: fo.Dataset, key: str, label_field: str, *, least_share: float = LEAST_SHARE

@@ -22,12 +22,10 @@ from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
 from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.dataset.writing import told_if_away
 from fiftyone_isoclip.index import ClusterMethod, Clusters, cluster
 from fiftyone_isoclip.projector import Band
 
 
-@told_if_away
 @one_writer("key")
 def find_clusters(
     samples: Any,

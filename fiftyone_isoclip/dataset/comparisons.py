@@ -23,7 +23,6 @@ from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of, need_orig
 from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import Column, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.dataset.writing import told_if_away
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index.agreement import centred, label_shares, neighbors_of_rows, overlaps
 from fiftyone_isoclip.index.vectors import Rows
@@ -39,7 +38,6 @@ Progress = bool | Callable[[Any], None] | None
 """As in FiftyOne: show a bar or not, its own setting (None), or a function called with the bar."""
 
 
-@told_if_away
 @one_writer("key")
 def compare_with_clip(
     samples: Any,

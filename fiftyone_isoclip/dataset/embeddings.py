@@ -27,7 +27,7 @@ from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel
 from fiftyone_isoclip.dataset.speeds import remember_speed
 from fiftyone_isoclip.dataset.targets import Fields, Target, list_targets
-from fiftyone_isoclip.dataset.writing import Values, insist, told_if_away, write_all
+from fiftyone_isoclip.dataset.writing import Values, insist, write_all
 from fiftyone_isoclip.encoder import Batch, Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
 
@@ -56,7 +56,6 @@ class EmbedReport:
         )
 
 
-@told_if_away
 @one_writer("patches_field", "field")
 def embed(
     samples: Any,

@@ -24,7 +24,6 @@ from fiftyone_isoclip.dataset.runs import Column, SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import open_space
 from fiftyone_isoclip.dataset.splits import TAGS, read_splits
 from fiftyone_isoclip.dataset.verdicts import read_verdicts
-from fiftyone_isoclip.dataset.writing import told_if_away
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 from fiftyone_isoclip.index.pair_search import Progress
@@ -41,7 +40,6 @@ _KINDS: dict[str, tuple[type[fo.Field], type[fo.Field] | None]] = {
 """The fields that are not one text: their types, and those of a list's entries."""
 
 
-@told_if_away
 @one_writer("key")
 def find_leaks(
     samples: Any,

@@ -23,6 +23,7 @@ from typing import ParamSpec, TypeVar
 import fiftyone as fo
 import psutil
 from filelock import FileLock, Timeout
+from pymongo.errors import ConnectionFailure
 
 from fiftyone_isoclip.dataset.fields import check_key, dataset_of, look_anew
 from fiftyone_isoclip.dataset.places import side_folder
@@ -44,7 +45,8 @@ PATIENCE_SECONDS = 180.0
 def one_writer(*names: str, patience: float = 0.0) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Let a verb write one at a time what these arguments of it name, joined by dots.
 
-    The verb's first argument is a dataset or view; see `hold` for the rest.
+    The verb's first argument is a dataset or view; see `hold` for the rest. If the database goes
+    away while the verb reads, it says so.
     """
 
     def decorate(verb: Callable[P, T]) -> Callable[P, T]:
@@ -57,8 +59,14 @@ def one_writer(*names: str, patience: float = 0.0) -> Callable[[Callable[P, T]],
             dataset = dataset_of(next(iter(given.arguments.values())))
             parts = (given.arguments[name] for name in names)
             name = ".".join(str(part) for part in parts if part is not None)
-            with hold(dataset, name, patience=patience):
-                return verb(*args, **kwargs)
+            try:
+                with hold(dataset, name, patience=patience):
+                    return verb(*args, **kwargs)
+            except ConnectionFailure as error:
+                raise DatasetError(
+                    f"the database went away while {dataset.name!r} was read: {error}; what was "
+                    "saved before is kept, run the same again once it is back"
+                ) from error
 
         return alone
 

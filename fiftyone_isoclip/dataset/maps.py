@@ -15,7 +15,7 @@ from pymongo.errors import ConnectionFailure
 
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
 from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
-from fiftyone_isoclip.dataset.writing import insist, told_if_away
+from fiftyone_isoclip.dataset.writing import insist
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.projector import Band
 
@@ -51,7 +51,6 @@ class MapReport:
         )
 
 
-@told_if_away
 @one_writer("brain_key")
 def map_embeddings(
     samples: Any,

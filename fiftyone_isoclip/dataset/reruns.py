@@ -17,7 +17,6 @@ from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
 from fiftyone_isoclip.dataset.staleness import Staleness, find_staleness
 from fiftyone_isoclip.dataset.targets import Fields, list_targets
-from fiftyone_isoclip.dataset.writing import told_if_away
 from fiftyone_isoclip.errors import DatasetError
 
 VERBS: Mapping[str, tuple[str, str]] = {
@@ -47,7 +46,6 @@ class RerunReport:
         return f"run {self.run.key!r}: {self.stale}; {n_embedded} images embedded; now {found}"
 
 
-@told_if_away
 @one_writer("key")
 def rerun(dataset: fo.Dataset, key: str, *, progress: Progress = None) -> RerunReport:
     """Bring a run up to date: embed what is new or changed in its view, and find the same again.

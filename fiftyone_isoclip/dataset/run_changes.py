@@ -12,15 +12,27 @@ import fiftyone as fo
 
 from fiftyone_isoclip.dataset.kept_pairs import drop_pairs
 from fiftyone_isoclip.dataset.locks import hold_record
+from fiftyone_isoclip.dataset.writing import insist
 
 CONFIG = "fiftyone_isoclip.dataset.runs.IsoClipRunConfig"
 """The class of our runs, as FiftyOne stores it."""
 
 
 def erase_run(dataset: fo.Dataset, key: str) -> None:
-    """Delete a run and what it wrote."""
+    """Delete a run and what it wrote.
+
+    What it wrote goes first, and lasts before the run goes: a crash of the database must not keep
+    the second and forget the first, for then nothing would own what is left.
+    """
+    config = dataset.get_run_info(key).config
+    with hold_record(dataset):
+        insist(dataset, lambda: clear_run(dataset, key, config))
+        insist(dataset, lambda: forget_run(dataset, key))
+
+
+def forget_run(dataset: fo.Dataset, key: str) -> None:
+    """Delete what is remembered of a run."""
     if dataset.has_run(key):  # unless an earlier attempt came so far
-        clear_run(dataset, key, dataset.get_run_info(key).config)
         document = dataset._doc.runs[key]  # a rename that was killed may have given it another key
         del dataset._doc.runs[key]  # see _unlink_view
         dataset.save()
@@ -120,4 +132,5 @@ def clear_run(dataset: fo.Dataset, key: str, config: Any) -> None:
     if fields:
         dataset.delete_sample_fields(fields)
     _unlink_view(dataset, config.view)
-    forget_strays(dataset, config.view)
+    # All its names: a crash may have kept that a field is gone, and forgotten that its values are.
+    forget_strays(dataset, config.view, config.fields)

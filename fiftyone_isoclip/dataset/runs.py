@@ -22,6 +22,7 @@ from fiftyone_isoclip.dataset.run_changes import (
     clear_run,
     erase_run,
     forget_dead,
+    forget_run,
     forget_strays,
     rename_parts,
     renamed,
@@ -29,7 +30,7 @@ from fiftyone_isoclip.dataset.run_changes import (
     save_view,
 )
 from fiftyone_isoclip.dataset.sources import sum_sources
-from fiftyone_isoclip.dataset.writing import Values, insist, told_if_away, write_all
+from fiftyone_isoclip.dataset.writing import Values, insist, write_all
 from fiftyone_isoclip.errors import DatasetError
 
 
@@ -125,7 +126,6 @@ def load_run(dataset: fo.Dataset, key: str, method: str | None = None) -> SavedR
     return run
 
 
-@told_if_away
 @one_writer("key")
 def delete_run(dataset: fo.Dataset, key: str) -> None:
     """Delete a run, its fields and its saved view: the undo of ``find_duplicates`` and the like.
@@ -134,11 +134,9 @@ def delete_run(dataset: fo.Dataset, key: str) -> None:
         DatasetError: there is no such run of this package.
     """
     load_run(dataset, key)
-    with hold_record(dataset):
-        insist(dataset, lambda: erase_run(dataset, key))
+    erase_run(dataset, key)
 
 
-@told_if_away
 @one_writer("key")
 def update_run(dataset: fo.Dataset, key: str, **changes: Any) -> None:
     """Replace what is remembered of a run: ``counts``, ``details``, ``parameters``, ``complete``.
@@ -150,7 +148,6 @@ def update_run(dataset: fo.Dataset, key: str, **changes: Any) -> None:
     insist(dataset, lambda: change_run(dataset, key, **changes))
 
 
-@told_if_away
 @one_writer("key")
 @one_writer("new_key")
 def rename_run(dataset: fo.Dataset, key: str, new_key: str) -> None:
@@ -224,20 +221,21 @@ def save_run(
     check_free(dataset, run.key, run.method, tuple(columns))
     id_ = dataset._doc.id
     try:
-        insist(dataset, lambda: _replace(samples, run, columns, view))
+        if dataset.has_run(run.key):
+            erase_run(dataset, run.key)
+        insist(dataset, lambda: _write(samples, run, columns, view))
         insist(dataset, lambda: change_run(dataset, run.key, complete=True))
     except DatasetError:
         forget_dead(id_)
         raise
 
 
-def _replace(
+def _write(
     samples: Any, run: SavedRun, columns: Mapping[str, Column], view: Callable[[], Any]
 ) -> None:
     dataset = dataset_of(samples)
-    if dataset.has_run(run.key):
-        with hold_record(dataset):
-            erase_run(dataset, run.key)
+    with hold_record(dataset):
+        forget_run(dataset, run.key)  # what an earlier attempt may have left of it
     forget_strays(dataset, run.key, tuple(columns))
     config = IsoClipRunConfig(
         method=run.method,

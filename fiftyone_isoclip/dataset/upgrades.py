@@ -25,7 +25,7 @@ from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.sources import NO_EMBEDDING
 from fiftyone_isoclip.dataset.targets import Fields, list_targets
 from fiftyone_isoclip.dataset.vectors import FieldVectors, read_vectors
-from fiftyone_isoclip.dataset.writing import Values, insist, told_if_away, write_all
+from fiftyone_isoclip.dataset.writing import Values, insist, write_all
 from fiftyone_isoclip.encoder import Checkpoint, Clip, embed_images
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index.vectors import unit_rows
@@ -66,7 +66,6 @@ class UpgradeReport:
         )
 
 
-@told_if_away
 @one_writer("field")
 @one_writer("into")
 def upgrade(

@@ -6,12 +6,11 @@ one without a word. So what was written counts once the journal has it, in one l
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import fiftyone as fo
 from bson import ObjectId
@@ -21,7 +20,6 @@ from pymongo.errors import ConnectionFailure, OperationFailure
 from fiftyone_isoclip.dataset.fields import check_alive, look_anew, stored_kind
 from fiftyone_isoclip.errors import DatasetError
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 180.0
@@ -102,22 +100,6 @@ def insist(dataset: fo.Dataset, action: Callable[[], T], left: Event | None = No
         f"the database went away {_MOST_TRIES} times while {dataset.name!r} was written; its log "
         "says why. What was saved before is kept, run the same again once it is mended"
     )
-
-
-def told_if_away(verb: Callable[P, T]) -> Callable[P, T]:
-    """Let a verb that reads from a database that went away say so."""
-
-    @functools.wraps(verb)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return verb(*args, **kwargs)
-        except ConnectionFailure as error:
-            raise DatasetError(
-                f"the database went away while it was read: {error}; what was saved before is "
-                "kept, run the same again once it is back"
-            ) from error
-
-    return telling
 
 
 def _write(dataset: fo.Dataset, values: Values) -> None:
