@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -25,7 +25,7 @@ import psutil
 from filelock import FileLock, Timeout
 from pymongo.errors import ConnectionFailure
 
-from fiftyone_isoclip.dataset.fields import check_key, dataset_of, look_anew
+from fiftyone_isoclip.dataset.fields import check_alive, check_key, dataset_of, look_anew
 from fiftyone_isoclip.dataset.places import side_folder
 from fiftyone_isoclip.errors import DatasetError
 
@@ -67,6 +67,10 @@ def one_writer(*names: str, patience: float = 0.0) -> Callable[[Callable[P, T]],
                     f"the database went away while {dataset.name!r} was read: {error}; what was "
                     "saved before is kept, run the same again once it is back"
                 ) from error
+            except Exception:
+                with suppress(ConnectionFailure):
+                    check_alive(dataset)  # FiftyOne's own words for it are of documents
+                raise
 
         return alone
 

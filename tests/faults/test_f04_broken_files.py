@@ -159,9 +159,10 @@ def test_f04_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path):
 
 @pytest.mark.timeout(60)
 def test_f04_a_decoder_that_takes_too_long_is_ended(tmp_path):
+    # No interpreter starts, let alone decodes, within that time.
     (tmp_path / "a.j2k").write_bytes(corpus.j2k(9000, 9000))
-    with pytest.raises(ImageError, match="not decoded within 1 seconds"):
-        read_image(tmp_path / "a.j2k", limits=ImageLimits(seconds=1))
+    with pytest.raises(ImageError, match=r"not decoded within 0\.01 seconds"):
+        read_image(tmp_path / "a.j2k", limits=ImageLimits(seconds=0.01))
 
 
 def test_f04_a_file_that_turned_bad_loses_its_old_vector_until_it_is_mended(
