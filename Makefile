@@ -26,7 +26,9 @@ test: mongod
 	-@$(BIN)/python scripts/ensure_chromium.py
 	$(BIN)/pytest $(ARGS)
 
-# All of the fault tests, those that take minutes or gigabytes as well; FAULTS_SEED=... repeats a run.
+# All of the fault tests, those that take minutes or gigabytes as well, with draws of their own each
+# time; FAULTS_SEED=... repeats a run.
+faults: export FAULTS_SEED := $(or $(FAULTS_SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 faults: mongod
 	-@$(BIN)/python scripts/ensure_chromium.py
 	$(BIN)/pytest tests/faults -m "long or not long" $(ARGS)

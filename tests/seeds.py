@@ -1,8 +1,10 @@
-"""The seed of a run of the fault tests: `FAULTS_SEED` repeats an earlier one."""
+"""The seed of a run of the fault tests: the same each time, so that a change is to blame.
+
+`make faults` draws another one, and `FAULTS_SEED` repeats an earlier one.
+"""
 
 from __future__ import annotations
 
 import os
-import secrets
 
-SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbits(32))
+SEED = int(os.environ.get("FAULTS_SEED") or 420860191)

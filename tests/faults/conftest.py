@@ -16,6 +16,6 @@ from tests.seeds import SEED
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """What the test draws from: another one each run, told where the test fails."""
+    """What the test draws from, told where the test fails."""
     print(f"{request.node.nodeid}: FAULTS_SEED={SEED} draws the same again")
     return SEED
