@@ -33,6 +33,21 @@ OLD_AND_LONG = (BOTH[0], [*OLD[1], *LONG[1]])
 WITHOUT_B = (OLD[0][[0, 2, 3]], ["a", "c", "d"])
 ONLY_D = (OLD[0][3:], ["d"])
 
+# The kinds of files of a whole store.
+WHOLE_STORE = ["ids", "manifest.json", "vectors", "writer.lock"]
+
+
+def holds(folder, content):
+    """Whether a store holds this content, as `write` notes it."""
+    vectors, ids = content
+    stored = read_store(folder, expected_fingerprint="model")
+    return (
+        np.array_equal(stored.read(), vectors)
+        and stored.names == ids
+        and stored.details == {"by": "kills"}
+        and stored.band == "1/2"
+    )
+
 
 def write(folder, content):
     vectors, ids = content

@@ -12,7 +12,7 @@ import fiftyone.operators.types as types
 from fiftyone_isoclip.app.forms import Context, explain, refuse
 from fiftyone_isoclip.app.operator import SteppedOperator
 from fiftyone_isoclip.app.removal_plan import list_files, list_reasons, name_plan, some
-from fiftyone_isoclip.app.resolve import CONFLICTS
+from fiftyone_isoclip.app.resolve import choose_conflict
 from fiftyone_isoclip.app.steps import Step, Steps, follow
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.plans import count_taken, list_plans, load_kept_plan, plan_path
@@ -106,11 +106,7 @@ class ApplyFileRemoval(_PlanOperator):
             "purge is run in a terminal.",
         )
         list_files(inputs, plan)
-        rules = types.DropdownView()
-        for rule, told in CONFLICTS.items():
-            rules.add_choice(rule, label=told)
-        label = "If a duplicate's label contradicts its keeper's"
-        inputs.str("conflict", label=label, default="keeper", required=True, view=rules)
+        choose_conflict(inputs)
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """Carry it out."""

@@ -94,11 +94,7 @@ class ResolveDuplicates(SteppedOperator):
             explain(inputs, "which", f"Only group {numbers}.")
         action = ctx.params.get("action") or "tag"
         if action == "remove":
-            rules = types.DropdownView()
-            for rule, told in CONFLICTS.items():
-                rules.add_choice(rule, label=told)
-            label = "If a duplicate's label contradicts its keeper's"
-            inputs.str("conflict", label=label, default="keeper", required=True, view=rules)
+            choose_conflict(inputs)
             sure = inputs.bool("confirm", label="Remove them", default=False, required=True)
             if not ctx.params.get("confirm"):
                 sure.invalid, sure.error_message = True, "tick this to remove them"
@@ -167,6 +163,15 @@ def _concerned(dataset: Any, key: str, action: str) -> str:
     if action == "keep":
         return f"{standing.groups} groups."
     return f"{standing.duplicates} duplicates of {standing.groups} groups."
+
+
+def choose_conflict(inputs: types.Object) -> None:
+    """Whose label stays where a keeper and a duplicate differ."""
+    rules = types.DropdownView()
+    for rule, told in CONFLICTS.items():
+        rules.add_choice(rule, label=told)
+    label = "If a duplicate's label contradicts its keeper's"
+    inputs.str("conflict", label=label, default="keeper", required=True, view=rules)
 
 
 def choose_run(inputs: types.Object, ctx: Context) -> str | None:

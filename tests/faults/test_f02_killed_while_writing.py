@@ -11,9 +11,8 @@ import pytest
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.index import read_store
 from tests import kills
+from tests.kills import WHOLE_STORE, holds
 from tests.writers import NEW, OLD, WRITERS
-
-WHOLE_STORE = ["ids", "manifest.json", "vectors", "writer.lock"]
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +21,6 @@ def killed(tmp_path_factory):
     root = tmp_path_factory.mktemp("killed")
     subprocess.run([sys.executable, "-m", "tests.kills", root], check=True, timeout=280)
     return root
-
-
-def holds(folder, content):
-    vectors, ids = content
-    stored = read_store(folder, expected_fingerprint="model")
-    return (
-        np.array_equal(stored.read(), vectors)
-        and stored.names == ids
-        and stored.details == {"by": "kills"}
-        and stored.band == "1/2"
-    )
 
 
 def check_met(seen):

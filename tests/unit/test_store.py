@@ -13,6 +13,7 @@ from fiftyone_isoclip.errors import StoreError, VectorError
 from fiftyone_isoclip.index import commits, read_store, write_store
 from fiftyone_isoclip.index.store import append_store, remove_rows
 from tests import kills
+from tests.kills import WHOLE_STORE, holds
 
 
 @pytest.fixture
@@ -20,22 +21,8 @@ def folder(tmp_path):
     return tmp_path / "stored"
 
 
-def holds(folder, content):
-    vectors, ids = content
-    stored = read_store(folder, expected_fingerprint="model")
-    return (
-        np.array_equal(stored.read(), vectors)
-        and stored.names == ids
-        and stored.details == {"by": "kills"}
-        and stored.band == "1/2"
-    )
-
-
 def files(folder):
     return sorted(path.name.split("-")[0] for path in folder.iterdir())
-
-
-WHOLE_STORE = ["ids", "manifest.json", "vectors", "writer.lock"]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
