@@ -13,6 +13,9 @@ HEAVY = {
     "faiss",
     "fiftyone",
     "graspologic_native",
+    "imagehash",
+    "jinja2",
+    "matplotlib",
     "open_clip",
     "pyarrow",
     "ray",
@@ -30,6 +33,7 @@ FLOORS_AND_DOORS = {
     "encoder",
     "index",
     "files",
+    "evaluation",
     "shards",
     "dataset",
     "demo",
@@ -49,12 +53,16 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "shards": ({"encoder", "index", "files"}, {"pyarrow"}),
     # What runs workers; the workers themselves know no engine.
     "shards/ray_engine": ({"encoder", "index", "files"}, {"pyarrow", "ray"}),
-    "dataset": (
+    "evaluation": (
         {"projector", "encoder", "index", "files"},
-        HEAVY - {"open_clip", "pyarrow", "ray"},
+        VECTORS | {"PIL", "imagehash", "jinja2", "matplotlib"},
     ),
-    "app": ({"projector", "encoder", "files", "dataset"}, {"fiftyone"}),
-    "demo": ({"projector", "encoder", "index", "files", "dataset"}, HEAVY),
+    "dataset": (
+        {"projector", "encoder", "index", "files", "evaluation"},
+        HEAVY - {"imagehash", "jinja2", "matplotlib", "open_clip", "pyarrow", "ray"},
+    ),
+    "app": ({"projector", "encoder", "files", "evaluation", "dataset"}, {"fiftyone"}),
+    "demo": ({"projector", "encoder", "index", "files", "evaluation", "dataset"}, HEAVY),
     "cli": (FLOORS_AND_DOORS, HEAVY),
     "demo/run": (FLOORS_AND_DOORS, HEAVY),
     # Drawn with numpy and Pillow alone, so that a picture depends on nothing that is tested by it.
