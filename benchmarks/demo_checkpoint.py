@@ -4,7 +4,7 @@
 
 Photographs: groups.csv names file, group and attack; the queries are the attacked copies, the
 gallery is the originals and the distractors. Rendered scenes, none of them trained on, go through
-the kinds of `fiftyone_isoclip.demo.copies`: bands are chosen on these, and only reported on
+the kinds of `fiftyone_isoclip.files.edits`: bands are chosen on these, and only reported on
 photographs. With --full it writes benchmarks/results/demo_checkpoint.json.
 """
 
@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_isoclip.demo.copies import COPY_KINDS, copy_image
 from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.encoder.clip import Clip, load_clip
+from fiftyone_isoclip.files.edits import EDITS, edit_image
 from fiftyone_isoclip.projector import WHOLE, Band
 
 RESULTS = Path(__file__).parent / "results"
@@ -97,8 +97,8 @@ def measure_scenes(clip: Clip, originals: int = 100, distractors: int = 1000) ->
     pictures, groups, attacks = [], [], []
     for row in range(originals + distractors):
         image = render_scene(FIRST_HELD_OUT + row, 160).image
-        kinds = list(COPY_KINDS) if row < originals else []
-        pictures += [image, *(copy_image(image, kind, row) for kind in kinds)]
+        kinds = list(EDITS) if row < originals else []
+        pictures += [image, *(edit_image(image, kind, row) for kind in kinds)]
         attacks += ["original" if row < originals else "distractor", *kinds]
         groups += [row] * (1 + len(kinds))
     embeddings = embed_pictures(clip, pictures)

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fiftyone_isoclip import __version__
-from fiftyone_isoclip.demo.copies import COPY_KINDS, copy_image
 from fiftyone_isoclip.demo.photographs import Photograph, find_photographs
 from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.encoder import read_image
+from fiftyone_isoclip.files.edits import EDITS, edit_image
 
 MANIFEST = "manifest.json"
 COPIES_EACH = 12
@@ -36,7 +36,7 @@ class Picture:
         path: The file.
         source_group: Pictures with the same one show the same photograph or scene; empty if that
             is not known.
-        copy_kind: "original", or a name of COPY_KINDS.
+        copy_kind: "original", or a name of EDITS.
         caption: What a rendered scene shows; empty for photographs.
     """
 
@@ -110,12 +110,12 @@ def _plant(
     yield Picture(name, photograph.name)
     image = read_image(photograph.path)
     image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-    kinds = list(COPY_KINDS)
+    kinds = list(EDITS)
     for turn in range(min(copies_each, len(kinds))):
         kind = kinds[(number * copies_each + turn) % len(kinds)]
         suffix = _SUFFIXES.get(kind, ".jpg")
         name = f"{photograph.name}-{kind.replace(' ', '-')}{suffix}"
-        copy_image(image, kind, seed=number).save(folder / name, quality=90)
+        edit_image(image, kind, seed=number).save(folder / name, quality=90)
         yield Picture(name, photograph.name, kind)
 
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from fiftyone_isoclip.demo.copies import copy_image
 from fiftyone_isoclip.demo.photographs import find_photographs
+from fiftyone_isoclip.files.edits import edit_image
 from fiftyone_isoclip.install import install_plugin
 from tests.e2e.app_page import CHROMIUM_FLAGS, AppPage
 
@@ -34,7 +34,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> fo.Dataset:
             with Image.open(known[name]) as opened:
                 image = opened.convert("RGB")
             image.thumbnail((320, 320))
-            (image if kind == "original" else copy_image(image, kind, 0)).save(path, quality=90)
+            (image if kind == "original" else edit_image(image, kind, 0)).save(path, quality=90)
             samples.append(fo.Sample(filepath=str(path), source_group=name, copy_kind=kind))
     dataset = fo.Dataset("photographs", persistent=True)
     dataset.add_samples(samples, progress=False)

@@ -19,8 +19,8 @@ from playwright.sync_api import Browser
 
 from fiftyone_isoclip import find_duplicates, find_similar
 from fiftyone_isoclip.dataset import list_runs, load_duplicates, read_verdicts
-from fiftyone_isoclip.demo.copies import copy_image
 from fiftyone_isoclip.demo.scenes import render_scene
+from fiftyone_isoclip.files.edits import edit_image
 from fiftyone_isoclip.install import install_plugin
 from tests.e2e.app_page import AppPage
 from tests.e2e.panel_page import PanelPage
@@ -47,7 +47,7 @@ def pictures(folder: Path) -> list[tuple[str, str, str]]:
         attacks = ATTACKS if number < GROUPS else {"distractor": "original"}
         for attack, kind in attacks.items():
             path = folder / f"{number:04d}_{attack}.jpg"
-            image = scene if kind == "original" else copy_image(scene, kind, 0)
+            image = scene if kind == "original" else edit_image(scene, kind, 0)
             image.convert("RGB").save(path, quality=92)
             found.append((str(path), str(number), attack))
     return found

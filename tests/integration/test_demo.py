@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from fiftyone_isoclip.dataset.groups import DuplicateReport, SampleCopy, SampleGroup
-from fiftyone_isoclip.demo.copies import COPY_KINDS
 from fiftyone_isoclip.demo.pictures import ORIGINAL, Picture, make_pictures
 from fiftyone_isoclip.demo.run import BRAIN_KEY, open_app, run_demo
 from fiftyone_isoclip.demo.summary import DemoSummary, score_duplicates
 from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.files.edits import EDITS
 from tests.pictures import draw_many, recompress
 
 NAME = "test-demo"
@@ -40,7 +40,7 @@ def test_each_photograph_lies_among_its_planted_copies(tmp_path: Path) -> None:
     for source in sources:
         kinds = [picture.copy_kind for picture in made if picture.source_group == source]
         assert kinds.count(ORIGINAL) == 1 and len(kinds) == 4
-    assert set(COPY_KINDS) == {picture.copy_kind for picture in made} - {ORIGINAL}
+    assert set(EDITS) == {picture.copy_kind for picture in made} - {ORIGINAL}
     assert sum(bool(picture.caption) for picture in made) == 2
     for picture in made:
         with Image.open(picture.path) as image:

@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors import safe_open
 from torch import nn
 
-from fiftyone_isoclip.demo.copies import COPY_KINDS, copy_image
 from fiftyone_isoclip.demo.scenes import COLOURS, render_scene
 from fiftyone_isoclip.encoder import Clip, load_clip
 from fiftyone_isoclip.encoder.words import WordTokenizer
+from fiftyone_isoclip.files.edits import EDITS, edit_image
 
 NAME = "isoclip-demo"
 UNSEEN = 20_000_000  # seeds far from those of the training
@@ -99,8 +99,8 @@ def test_edited_copies_of_unseen_scenes_find_their_originals(clip: Clip) -> None
     """24 originals among 200 scenes, every kind of near copy: most are nearest to their own."""
     scenes = [render_scene(UNSEEN + row, 128).image for row in range(200)]
     gallery = _embed(clip, scenes)
-    copies = [copy_image(scenes[row], kind, row) for kind in COPY_KINDS for row in range(24)]
-    nearest = (_embed(clip, copies) @ gallery.T).argmax(axis=1).reshape(len(COPY_KINDS), 24)
+    copies = [edit_image(scenes[row], kind, row) for kind in EDITS for row in range(24)]
+    nearest = (_embed(clip, copies) @ gallery.T).argmax(axis=1).reshape(len(EDITS), 24)
     assert (nearest == np.arange(24)).mean() >= RECALL_ON_SCENES
 
 

@@ -66,10 +66,10 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "cli": (FLOORS_AND_DOORS, HEAVY),
     "demo/run": (FLOORS_AND_DOORS, HEAVY),
     # Drawn with numpy and Pillow alone, so that a picture depends on nothing that is tested by it.
+    "files/edits": (set(), {"PIL"}),
     "demo/scenes": ({"demo"}, {"PIL"}),
     "demo/shapes": ({"demo"}, {"PIL"}),
     "demo/textures": ({"demo"}, {"PIL"}),
-    "demo/copies": ({"demo"}, {"PIL"}),
     "demo/photographs": ({"demo"}, {"PIL"}),
 }
 

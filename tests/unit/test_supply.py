@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "fiftyone_isoclip"
 UNPICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 # Opens a picture of any format: only where the formats are named or the bytes are our own.
-PICTURES_OPENED_IN = {"encoder/images.py", "encoder/apart.py", "demo/copies.py"}
+PICTURES_OPENED_IN = {"encoder/images.py", "encoder/apart.py", "files/edits.py"}
 
 REQUIRED = {
     "torch.load": ("weights_only", True),

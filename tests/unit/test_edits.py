@@ -1,17 +1,13 @@
-"""Planted copies: each differs from its original and can still be recognised."""
+"""Edited copies: each differs from its original and can still be recognised."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import fiftyone_isoclip.demo.photographs as photographs
-from fiftyone_isoclip.demo.copies import COPY_KINDS, copy_image
 from fiftyone_isoclip.demo.photographs import find_photographs
-from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.files.edits import EDITS, edit_image
 
 CROPS = {"crop 90": 0.9, "crop 70": 0.7, "crop 50": 0.5, "crop 30": 0.3}
 MOVED = {"mirrored", "quarter turn", "screenshot", "tilted", "combined", *CROPS}
@@ -29,37 +25,37 @@ def _grey(image: Image.Image) -> np.ndarray:
     return np.asarray(ImageOps.grayscale(image), dtype=np.float64)
 
 
-@pytest.mark.parametrize("kind", sorted(COPY_KINDS))
+@pytest.mark.parametrize("kind", sorted(EDITS))
 def test_equal_seeds_make_equal_copies(photograph: Image.Image, kind: str) -> None:
     """A planted dataset can be planted again."""
-    first, again = copy_image(photograph, kind, 5), copy_image(photograph, kind, 5)
+    first, again = edit_image(photograph, kind, 5), edit_image(photograph, kind, 5)
     assert first.mode == "RGB"
     assert first.tobytes() == again.tobytes()
 
 
-@pytest.mark.parametrize("kind", sorted(set(COPY_KINDS) - {"as png"}))
+@pytest.mark.parametrize("kind", sorted(set(EDITS) - {"as png"}))
 def test_a_copy_is_not_the_same_pixels(photograph: Image.Image, kind: str) -> None:
     """Otherwise it would be an exact copy, which a hash finds."""
-    copied = copy_image(photograph, kind, 5)
+    copied = edit_image(photograph, kind, 5)
     assert copied.size != photograph.size or copied.tobytes() != photograph.tobytes()
 
 
 def test_png_loses_nothing(photograph: Image.Image) -> None:
     """Another file, the same pixels: the one kind that is exact in pixels only."""
-    assert copy_image(photograph, "as png", 5).tobytes() == photograph.tobytes()
+    assert edit_image(photograph, "as png", 5).tobytes() == photograph.tobytes()
 
 
-@pytest.mark.parametrize("kind", sorted(set(COPY_KINDS) - MOVED))
+@pytest.mark.parametrize("kind", sorted(set(EDITS) - MOVED))
 def test_a_copy_that_moves_nothing_still_correlates(photograph: Image.Image, kind: str) -> None:
     """Grey values agree with the original's, pixel by pixel."""
-    copied = _grey(copy_image(photograph, kind, 5).resize(photograph.size))
+    copied = _grey(edit_image(photograph, kind, 5).resize(photograph.size))
     assert np.corrcoef(copied.ravel(), _grey(photograph).ravel())[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("kind", sorted(CROPS))
 def test_a_crop_is_a_window_of_the_original(photograph: Image.Image, kind: str) -> None:
     """It keeps the stated share of the area, and its pixels lie in the original unchanged."""
-    cut = copy_image(photograph, kind, 5)
+    cut = edit_image(photograph, kind, 5)
     share = cut.width * cut.height / (photograph.width * photograph.height)
     assert share == pytest.approx(CROPS[kind], abs=0.02)
     whole, part = np.asarray(photograph), np.asarray(cut)
@@ -69,34 +65,18 @@ def test_a_crop_is_a_window_of_the_original(photograph: Image.Image, kind: str) 
 
 def test_mirror_and_quarter_turn_undo(photograph: Image.Image) -> None:
     """Twice mirrored, or turned four times, is the original."""
-    twice = copy_image(copy_image(photograph, "mirrored", 1), "mirrored", 1)
+    twice = edit_image(edit_image(photograph, "mirrored", 1), "mirrored", 1)
     turned = photograph
     for _ in range(4):
-        turned = copy_image(turned, "quarter turn", 1)
+        turned = edit_image(turned, "quarter turn", 1)
     assert twice.tobytes() == turned.tobytes() == photograph.tobytes()
 
 
 def test_a_screenshot_holds_the_whole_picture(photograph: Image.Image) -> None:
     """Nothing is cut or scaled; the window around it is larger."""
-    window = np.asarray(copy_image(photograph, "screenshot", 5))
+    window = np.asarray(edit_image(photograph, "screenshot", 5))
     whole = np.asarray(photograph)
     left = (window.shape[1] - whole.shape[1]) // 2
     column = window[:, left : left + whole.shape[1]]
     rows = range(len(column) - len(whole) + 1)
     assert any(np.array_equal(column[row : row + len(whole)], whole) for row in rows)
-
-
-def test_photographs_are_readable_and_named_once() -> None:
-    """About twenty files that really decode, each with its own name."""
-    found = find_photographs()
-    assert len({item.name for item in found}) == len(found) >= 15
-    for item in found:
-        with Image.open(item.path) as image:
-            assert min(image.convert("RGB").size) >= 100
-
-
-def test_no_photograph_at_all_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An installation without sample data gets a sentence, not an empty demonstration."""
-    monkeypatch.setattr(photographs, "_KNOWN", (("skimage", str(tmp_path), ("absent.png",)),))
-    with pytest.raises(IsoClipError, match="scikit-image"):
-        find_photographs()

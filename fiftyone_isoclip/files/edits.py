@@ -1,4 +1,4 @@
-"""Near copies: what happens to a picture between being taken and being found a second time."""
+"""Edits: what happens to a picture between being taken and being found a second time."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def _combined(image: Image.Image, rng: Rng) -> Image.Image:
     return _encoded(_resized(light, 0.6), "JPEG", quality=40)
 
 
-# Each kind takes an RGB picture; equal generators give equal copies.
-COPY_KINDS: dict[str, Change] = {
+# Each takes an RGB picture; equal generators give equal copies.
+EDITS: dict[str, Change] = {
     "recompressed": lambda image, rng: _encoded(image, "JPEG", quality=30),
     "strongly recompressed": lambda image, rng: _encoded(image, "JPEG", quality=8),
     "as png": lambda image, rng: _encoded(image, "PNG"),
@@ -108,12 +108,12 @@ COPY_KINDS: dict[str, Change] = {
 }
 
 
-def copy_image(image: Image.Image, kind: str, seed: int) -> Image.Image:
-    """Make one near copy: an RGB picture -> an RGB picture; equal seeds, equal copies.
+def edit_image(image: Image.Image, kind: str, seed: int) -> Image.Image:
+    """Make one near copy: a picture -> an RGB picture; equal seeds, equal copies.
 
     Args:
-        image: RGB.
-        kind: A name of COPY_KINDS.
+        image: The picture, of any mode.
+        kind: A name of EDITS.
         seed: Decides where a crop lies, which way a tilt goes, and the grain.
     """
-    return COPY_KINDS[kind](image.convert("RGB"), np.random.default_rng(seed))
+    return EDITS[kind](image.convert("RGB"), np.random.default_rng(seed))
