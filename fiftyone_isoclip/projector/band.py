@@ -13,7 +13,8 @@ class Band:
     """How many directions to drop at either end of the spectrum of Psi, as counted in the paper.
 
     A band is independent of any model: ``of(rank)`` applies it to one. The counts are
-    ``k_top`` and ``k_bottom`` of the paper (section 4).
+    ``k_top`` and ``k_bottom`` of the paper (section 4). A ``centred`` band compares embeddings
+    by their directions from a centre, which a map of it has to be given; the paper has none.
 
     Raises:
         BandError: a count is negative or not a whole number.
@@ -21,6 +22,7 @@ class Band:
 
     drop_top: int = 0
     drop_bottom: int = 0
+    centred: bool = False
 
     def __post_init__(self) -> None:
         for count in (self.drop_top, self.drop_bottom):
@@ -32,15 +34,18 @@ class Band:
 
     @classmethod
     def parse(cls, text: str) -> Band:
-        """Read a band written as ``TOP/BOTTOM``, for example ``150/50``.
+        """Read a band written as ``TOP/BOTTOM``, for example ``150/50`` or ``150/50-centred``.
 
         Raises:
             BandError: the text is not two whole numbers with a slash between them.
         """
-        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*(-centred)?\s*", text)
         if match is None:
-            raise BandError(f"{text!r} is not a band; write TOP/BOTTOM, for example 150/50")
-        return cls(int(match[1]), int(match[2]))
+            raise BandError(
+                f"{text!r} is not a band; write TOP/BOTTOM, for example 150/50, or "
+                "150/50-centred to compare from a fitted centre"
+            )
+        return cls(int(match[1]), int(match[2]), match[3] is not None)
 
     def count(self, rank: int) -> int:
         """How many of ``rank`` directions are kept; at least 1.
@@ -65,7 +70,7 @@ class Band:
         return slice(self.drop_top, self.drop_top + self.count(rank))
 
     def __str__(self) -> str:
-        return f"{self.drop_top}/{self.drop_bottom}"
+        return f"{self.drop_top}/{self.drop_bottom}" + ("-centred" if self.centred else "")
 
 
 WHOLE = Band()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.errors import BandError, IsoClipError
 from fiftyone_isoclip.projector.band import Band
 from fiftyone_isoclip.projector.embedding_map import EmbeddingMap
 from fiftyone_isoclip.projector.head import Floats, Head
@@ -68,8 +68,14 @@ class Spectrum:
         """The maps on plain CLIP embeddings for image-to-image and for text-to-text similarity.
 
         Raises:
-            BandError: the band keeps nothing of this rank.
+            BandError: the band keeps nothing of this rank, or is centred: a spectrum has no centre.
         """
+        if band.centred:
+            raise BandError(
+                f"band {band} was asked for without a centre to compare from; in a dataset "
+                "fit_centre(dataset) makes one, elsewhere use "
+                f"{replace(band, centred=False)}"
+            )
         kept = band.of(self.rank)
         return (
             EmbeddingMap.of_directions(self.image, self.image_directions[:, kept], band),

@@ -104,6 +104,37 @@ def test_rotating_the_shared_space_changes_nothing(case):
     )
 
 
+def centred(mapping, embeddings, rng):
+    """A map centred on a point as far from the embeddings as they are from each other."""
+    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    centre = units.mean(axis=0) + 0.3 * rng.normal(size=mapping.plain_dim)
+    return mapping.centred_on(centre), (units - centre) @ mapping.oblique.T
+
+
+@given(heads_and_bands())
+def test_a_centred_map_compares_the_directions_from_the_centre(case):
+    _, _, spectrum, band, embeddings, rng = case
+    mapping, full = centred(spectrum.rewrite(band)[0], embeddings, rng)
+    found = mapping(embeddings).astype(np.float64) * np.linalg.norm(full, axis=1, keepdims=True)
+    scale = np.abs(mapping.matrix).max() * (1 + np.linalg.norm(mapping.centre))
+    np.testing.assert_allclose(found @ found.T, full @ full.T, atol=1e-5 * scale**2)
+
+
+@given(heads_and_bands(), st.floats(1e-30, 1e30))
+def test_the_length_of_an_embedding_changes_nothing_centred(case, by):
+    _, _, spectrum, band, embeddings, rng = case
+    mapping, _ = centred(spectrum.rewrite(band)[0], embeddings, rng)
+    np.testing.assert_allclose(mapping(embeddings * by), mapping(embeddings), atol=1e-4)
+
+
+@given(heads_and_bands())
+def test_the_origin_as_a_centre_is_no_centring(case):
+    _, _, spectrum, band, embeddings, _ = case
+    mapping, _ = spectrum.rewrite(band)
+    at_origin = mapping.centred_on(np.zeros(mapping.plain_dim))
+    np.testing.assert_allclose(at_origin(embeddings), mapping(embeddings), atol=1e-4)
+
+
 @given(heads_and_bands(), st.floats(1e-30, 1e30))
 def test_the_length_of_an_embedding_changes_no_cosine(case, by):
     image, _, spectrum, band, embeddings, _ = case

@@ -17,9 +17,11 @@ def test_a_band_is_the_middle_of_the_rank():
 def test_a_band_reads_what_it_writes():
     assert Band.parse(str(Band(150, 50))) == Band(150, 50)
     assert Band.parse(" 10 / 300 ") == Band(10, 300)
+    assert str(Band(150, 50, centred=True)) == "150/50-centred"
+    assert Band.parse("150/50-centred") == Band(150, 50, centred=True) != Band(150, 50)
 
 
-@pytest.mark.parametrize("text", ["", "150", "-1/2", "a/b", "1/2/3", "1.5/2"])
+@pytest.mark.parametrize("text", ["", "150", "-1/2", "a/b", "1/2/3", "1.5/2", "1/2-centered"])
 def test_other_spellings_are_refused_with_an_example(text):
     with pytest.raises(BandError, match="150/50"):
         Band.parse(text)

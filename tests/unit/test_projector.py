@@ -72,6 +72,33 @@ def test_a_zero_head_has_no_decomposition():
         _ = Head(np.zeros((3, 3))).decomposition
 
 
+def test_a_spectrum_has_no_centre():
+    with pytest.raises(BandError, match=r"without a centre .* use 1/0"):
+        a_spectrum([3.0, 2.0, 1.0]).rewrite(Band(1, 0, centred=True))
+
+
+def test_a_centred_map_is_of_a_centred_band_and_cannot_be_folded():
+    plain, _ = a_spectrum([3.0, 2.0, 1.0]).rewrite(Band(1, 0))
+    centred = plain.centred_on(np.full(64, 0.1))
+    assert (str(plain.band), str(centred.band)) == ("1/0", "1/0-centred")
+    with pytest.raises(BandError, match="a head is linear; fold 1/0"):
+        centred.folded_into(Head.identity(64))
+
+
+@pytest.mark.parametrize("centre", [np.zeros(63), np.full(64, np.nan), 0.5])
+def test_a_centre_is_a_point_of_the_embeddings(centre):
+    with pytest.raises(VectorError, match="give 64 finite numbers"):
+        a_spectrum([3.0, 2.0]).rewrite(WHOLE)[0].centred_on(centre)
+
+
+def test_a_row_at_the_centre_is_named():
+    rows = rng.normal(size=(5, 64)).astype(np.float32)
+    centre = rows[2].astype(np.float64) / np.linalg.norm(rows[2].astype(np.float64))
+    mapping, _ = a_spectrum(np.ones(64)).rewrite(WHOLE)
+    with pytest.raises(VectorError, match=r"1 of 5 rows lie at the centre .* row 2"):
+        mapping.centred_on(centre)(rows * 7)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
 def test_rows_without_a_direction_are_named(bad):
     image_map, _ = a_spectrum([3.0, 2.0, 1.0]).rewrite(WHOLE)
