@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
 from fiftyone import ViewField as F
 
+from fiftyone_isoclip.dataset.duplicate_search import DuplicateSearch
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of
 from fiftyone_isoclip.dataset.grouping import Grouping, Ranker
 from fiftyone_isoclip.dataset.groups import (
@@ -17,21 +17,19 @@ from fiftyone_isoclip.dataset.groups import (
     EXACT_KEY,
     METHOD,
     DuplicateReport,
-    SampleGroup,
     field_names,
     group_columns,
     groups_view,
     report_of,
 )
-from fiftyone_isoclip.dataset.kept_pairs import KeptPairs, digest_of, keep_pairs, load_pairs
 from fiftyone_isoclip.dataset.locks import one_writer
-from fiftyone_isoclip.dataset.runs import SavedRun, check_free, list_runs, save_run
-from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.dataset.thresholds import draw_curve, draw_histogram, find_threshold
+from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
+from fiftyone_isoclip.dataset.spaces import open_space
 from fiftyone_isoclip.dataset.verdicts import preferred_keepers, read_verdicts
-from fiftyone_isoclip.errors import DatasetError, VectorError
+from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking, rank_keepers
-from fiftyone_isoclip.index import DEFAULT_SIMILARITY, CosineIndex, Pairs
+from fiftyone_isoclip.index import DEFAULT_SIMILARITY, Pairs
+from fiftyone_isoclip.index.false_matches import check_asked
 from fiftyone_isoclip.index.pair_search import Progress
 from fiftyone_isoclip.index.pairs import check_similarity
 from fiftyone_isoclip.projector import Band
@@ -44,7 +42,8 @@ def find_duplicates(
     samples: Any,
     *,
     field: str = DEFAULT_FIELD,
-    similarity: float = DEFAULT_SIMILARITY,
+    similarity: float | str = DEFAULT_SIMILARITY,
+    false_matches: float | None = None,
     band: Band | str | None = None,
     prefer: str = DEFAULT_KEEPER_RULE,
     at_most: float | None = None,
@@ -65,14 +64,20 @@ def find_duplicates(
     Args:
         samples: a dataset or view with embeddings.
         field: the stored embeddings.
-        similarity: the cosine, in (-1, 1], from which two images are duplicates.
+        similarity: the cosine, in (-1, 1], from which two images are duplicates; ``"auto"`` for the
+            lowest from which false matches are as rare as ``false_matches`` says.
+        false_matches: with "auto", the share of all pairs of different files that may be as similar
+            as that, 1 in 10,000 if None. Near-copies are among these pairs: where they are many,
+            the similarity is higher than it need be. Beyond 10,000 files pairs are drawn, and it
+            is the upper bound of the share that is kept.
         band: None for the checkpoint's own, ``"0/0"`` for plain CLIP.
         prefer: which of a group stays: largest, sharpest, earliest, most_labels (counted over the
             dataset's label fields) or ``tag:NAME`` (samples with that tag first).
         at_most: how many samples may go: a count from 1, or a share of the samples below 1. The
             similarity is raised until no more would, so that the most certain ones remain.
         least: remember the pairs from this similarity on as well, and what each similarity would
-            give: another search under the same key that is no lower then needs no comparing.
+            give: another search under the same key that is no lower then needs no comparing. With
+            "auto" None is .05 below what the similarity becomes.
         recall: None to find every pair; for many millions of images the share of the pairs that
             suffices, in (0, 1), which is found faster. What was reached is in the report.
         key: the name of the result, ``[a-z][a-z0-9_]*``.
@@ -80,34 +85,32 @@ def find_duplicates(
 
     Raises:
         DatasetError: there are no such embeddings, or the key's fields belong to something else.
-        VectorError: a similarity is outside (-1, 1], or would give too many pairs; or memory
-            does not suffice.
+        VectorError: a similarity is outside (-1, 1], or would give too many pairs; or there are
+            too few images to tell so small a rate; or memory does not suffice.
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_rule(prefer)
     check_at_most(at_most)
+    check_asked(similarity, false_matches)
     if least is not None:
         check_similarity(least)
     space = open_space(samples, field, band)
     space = space.without_changed(samples)
     ids = space.stored.ids
     paths = dict(zip(*samples.values(["id", "filepath"]), strict=True))
-    grouping = Grouping(
-        ids,
-        [paths[id_] for id_ in ids],
-        _ranker(dataset, prefer),
-        read_verdicts(dataset),
-        preferred_keepers(dataset),
+    grouping = _sorted_files(dataset, ids, [paths[id_] for id_ in ids], prefer)
+    search = DuplicateSearch(
+        dataset, key, similarity, false_matches, least, recall, at_most, progress
     )
-    search = _Search(dataset, key, similarity, least, recall, at_most, progress)
-    groups, details = search.run(grouping, space) if ids else ([], {})
+    groups, details = search.run(grouping, space)
     run = SavedRun(
         key=key,
         method=METHOD,
         parameters={
             "field": field,
             "similarity": similarity,
+            "false_matches": false_matches,
             "band": None if band is None else str(band),
             "prefer": prefer,
             "at_most": at_most,
@@ -115,7 +118,7 @@ def find_duplicates(
             "recall": recall,
         },
         checkpoint=space.origin.checkpoint,
-        fingerprint=space.origin.fingerprint,
+        fingerprint=space.fingerprint,
         band=str(space.band),
         counts={
             "compared": len(ids),
@@ -150,9 +153,7 @@ def find_exact_duplicates(
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_rule(prefer)
     ids, paths = samples.values(["id", "filepath"])
-    grouping = Grouping(
-        ids, paths, _ranker(dataset, prefer), read_verdicts(dataset), preferred_keepers(dataset)
-    )
+    grouping = _sorted_files(dataset, ids, paths, prefer)
     nothing = np.zeros(0, np.int64)
     pairs = Pairs(len(grouping.contents.rows), nothing, nothing, nothing.astype(np.float32), 1.0)
     grouping.rank_rows(pairs)
@@ -176,76 +177,9 @@ def find_exact_duplicates(
     return report_of(dataset, run, tuple(groups))
 
 
-@dataclass(slots=True)
-class _Search:
-    """What is asked of a search for pairs; ``similarity`` and ``reached`` are what came of it."""
-
-    dataset: fo.Dataset
-    key: str
-    similarity: float
-    least: float | None
-    recall: float | None
-    at_most: float | None
-    progress: Progress | None
-    reached: float | None = 1.0
-
-    def run(self, grouping: Grouping, space: Space) -> tuple[list[SampleGroup], dict[str, Any]]:
-        """Find the groups among vectors, and what other similarities would give."""
-        index = CosineIndex(space.vectors[grouping.contents.first_rows], copy=False)
-        standing = grouping.standing
-        kept = self._kept()
-        # Reading every vector for a digest pays only where pairs are or will be kept.
-        needed = kept is not None or self.least is not None
-        digest = digest_of(standing, index.vectors) if needed else ""
-        found = kept.pairs if kept is not None and kept.digest == digest else self._compare(index)
-        self.reached = found.recall
-        pairs = grouping.without_verdicts(found)
-        grouping.rank_rows(pairs)
-        if self.at_most is not None:
-            self.similarity = find_threshold(grouping, pairs, self.similarity, self.at_most)
-        groups = grouping.groups(index, pairs.at(self.similarity))
-        details: dict[str, Any] = {}
-        if self.at_most is not None:
-            details["similarity"] = self.similarity
-        if self.least is None:
-            return groups, details
-        details |= {
-            "least": found.least,
-            "curve": draw_curve(grouping, pairs),
-            "histogram": draw_histogram(index, grouping.sizes),
-        }
-        origin = (space.origin.fingerprint, str(space.band))
-        pairs_now = KeptPairs(np.array(standing), found, digest, *origin)
-        return groups, details | {"pairs": keep_pairs(self.dataset, pairs_now)}
-
-    def _kept(self) -> KeptPairs | None:
-        """The pairs that an earlier search under this key found, if they reach far enough."""
-        runs = {run.key: run for run in list_runs(self.dataset)}
-        if self.recall is not None or self.key not in runs:
-            return None
-        kept = load_pairs(self.dataset, runs[self.key].details.get("pairs"))
-        if kept is None or kept.pairs.recall != 1.0:
-            return None
-        wanted = self.similarity
-        # A least that gave too many pairs before would give too many again.
-        if self.least not in (None, runs[self.key].parameters.get("least")):
-            wanted = min(self.least, wanted)
-        return kept if np.float32(kept.pairs.least) <= np.float32(wanted) else None
-
-    def _compare(self, index: CosineIndex) -> Pairs:
-        floors = [self.similarity]
-        if self.least is not None and self.least < self.similarity:
-            # So many look alike below the similarity that not all can be remembered? Then fewer.
-            floors = [self.least, (self.least + self.similarity) / 2, self.similarity]
-        for floor in floors[:-1]:
-            try:
-                return self._pairs(index, floor)
-            except VectorError:
-                continue
-        return self._pairs(index, floors[-1])
-
-    def _pairs(self, index: CosineIndex, similarity: float) -> Pairs:
-        return index.pairs_above(similarity, recall=self.recall, progress=self.progress)
+def _sorted_files(dataset: fo.Dataset, ids: list[str], paths: list[str], prefer: str) -> Grouping:
+    said = read_verdicts(dataset), preferred_keepers(dataset)
+    return Grouping(ids, paths, _ranker(dataset, prefer), *said)
 
 
 def check_at_most(at_most: float | None) -> None:

@@ -13,6 +13,7 @@ from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.runs import Column, SavedRun, load_run
+from fiftyone_isoclip.index.false_matches import one_in
 
 METHOD = "duplicates"
 DEFAULT_KEY = "duplicates"
@@ -57,6 +58,8 @@ class DuplicateReport:
     ``skipped`` maps the samples that could not be compared to the reason; after loading a saved
     run it is empty and ``n_skipped`` alone is known. ``recall`` is the share of all pairs that was
     found: 1 unless a smaller one was asked for, then measured, or None if it could not be.
+    ``false_matches`` is, if the similarity was chosen by it, at most the share of all pairs of
+    different files that are as similar; near-copies are among these.
     """
 
     dataset: fo.Dataset = field(repr=False)
@@ -67,6 +70,7 @@ class DuplicateReport:
     n_compared: int
     n_skipped: int
     recall: float | None = 1.0
+    false_matches: float | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -106,11 +110,14 @@ class DuplicateReport:
 
     def __str__(self) -> str:
         n_near = self.n_duplicates - self.n_exact
+        chosen = ""
+        if self.false_matches is not None:
+            chosen = f", which {one_in(self.false_matches)} pairs of different files reach"
         return (
             f"{self.n_duplicates} of {self.n_compared} samples are duplicates "
             f"({self.n_exact} exact, {n_near} near) in {len(self.groups)} groups at similarity "
-            f"{self.similarity:g}, band {self.band}; {len(self.aliases)} share a file with another "
-            f"sample, {self.n_skipped} could not be compared"
+            f"{self.similarity:g}{chosen}, band {self.band}; {len(self.aliases)} share a file "
+            f"with another sample, {self.n_skipped} could not be compared"
         )
 
 
@@ -194,6 +201,7 @@ def report_of(
         n_compared=int(run.counts["compared"]),
         n_skipped=int(run.counts["skipped"]),
         recall=run.counts.get("recall", 1.0 if run.parameters.get("recall") is None else None),
+        false_matches=run.details.get("false_matches", {}).get("high"),
         skipped=skipped or {},
     )
 

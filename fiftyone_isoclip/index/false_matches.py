@@ -12,6 +12,9 @@ from fiftyone_isoclip.index.binomial import Share, high_bounds, share_of
 from fiftyone_isoclip.index.pairs import check_similarity
 from fiftyone_isoclip.index.vectors import Float32s, Float64s, Rows, Table, cosines, unit_block
 
+AUTO = "auto"
+"""Asks for the similarity at which false matches are as rare as asked, in place of a number."""
+
 DEFAULT_FALSE_MATCHES = 1e-4
 """The share of the pairs of random images that may pass for duplicates, unless the user says."""
 
@@ -113,11 +116,7 @@ def similarity_for(rates: FalseMatches, false_matches: float) -> float:
         VectorError: if the share is not above 0 and below 1, fewer than it can be told from these
             pairs, or more than it are identical.
     """
-    if not 0.0 < false_matches < 1.0:
-        raise VectorError(
-            f"A rate of false matches is a share of all pairs above 0 and below 1, such as "
-            f"{DEFAULT_FALSE_MATCHES:g}; got {false_matches}."
-        )
+    _check_rate(false_matches)
     if rates.least_rate > false_matches:
         kind = "pairs drawn of them" if rates.drawn else "pairs they make"
         raise VectorError(
@@ -137,9 +136,61 @@ def similarity_for(rates: FalseMatches, false_matches: float) -> float:
     return float(STEPS[fitting[0]])
 
 
+def check_asked(similarity: float | str, false_matches: float | None) -> None:
+    """Refuse what `settle_similarity` cannot make a similarity of, before the work.
+
+    Raises:
+        VectorError: the similarity is neither a number nor `AUTO`, a number is given together with
+            a rate of false matches, or the rate is no share.
+    """
+    if isinstance(similarity, str) and similarity != AUTO:
+        raise VectorError(f"A similarity is a cosine or {AUTO!r}; got {similarity!r}.")
+    if false_matches is None:
+        return
+    if similarity != AUTO:
+        raise VectorError(
+            f"Similarity {similarity:g} and a rate of false matches, {false_matches:g}, were asked "
+            f"for, and one follows from the other; give the rate with similarity {AUTO!r}."
+        )
+    _check_rate(false_matches)
+
+
+def settle_similarity(
+    units: Table,
+    similarity: float | str,
+    false_matches: float | None,
+    told: Progress | None = None,
+) -> tuple[float, FalseMatches | None]:
+    """Give a similarity back as a number, with the rates it was chosen by if it was `AUTO`.
+
+    Args:
+        units: (n, d) rows, one for each content.
+        similarity: a cosine or `AUTO`.
+        false_matches: the share of all pairs that may be false; None for the default.
+        told: called with how far it is.
+
+    Raises:
+        VectorError: as `check_asked`, `false_match_rates` and `similarity_for`.
+    """
+    check_asked(similarity, false_matches)
+    if not isinstance(similarity, str):
+        return similarity, None
+    rates = false_match_rates(units, told=told)
+    allowed = DEFAULT_FALSE_MATCHES if false_matches is None else false_matches
+    return similarity_for(rates, allowed), rates
+
+
 def one_in(rate: float) -> str:
     """A rate in words: 1e-4 -> "1 in 10,000"."""
     return f"1 in {1 / rate:,.0f}" if 0 < rate <= 0.1 else f"{rate:.0%} of all"
+
+
+def _check_rate(false_matches: float) -> None:
+    if not 0.0 < false_matches < 1.0:
+        raise VectorError(
+            f"A rate of false matches is a share of all pairs above 0 and below 1, such as "
+            f"{DEFAULT_FALSE_MATCHES:g}; got {false_matches}."
+        )
 
 
 def _count_all(units: Table, _draws: int, _seed: int, told: Progress | None) -> FalseMatches:
