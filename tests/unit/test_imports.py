@@ -29,6 +29,7 @@ def loaded_by(module: str) -> set[str]:
         ("fiftyone_isoclip.projector", {"numpy"}),
         ("fiftyone_isoclip.index", {"numpy", "faiss", "scipy", "sklearn"}),
         ("fiftyone_isoclip.files", {"numpy"}),
+        ("fiftyone_isoclip.evaluation.metrics.copies", {"numpy", "faiss", "scipy", "sklearn"}),
         ("fiftyone_isoclip.dataset", {"numpy"}),
         ("fiftyone_isoclip.demo", {"numpy"}),
     ],
