@@ -9,6 +9,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
+from fiftyone_isoclip.dataset.centres import check_centre, read_centre
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, dataset_of, read_origin
 from fiftyone_isoclip.dataset.places import MODELS_DIR, is_below, model_folders
 from fiftyone_isoclip.encoder import find_checkpoint, list_checkpoints
@@ -116,10 +117,17 @@ def choose_band(inputs: types.Object, ctx: Context, origin: Any) -> None:
     band = inputs.str(
         "band",
         label="Band (top/bottom directions left out)",
-        description=f"Empty: that of {origin.checkpoint}, {own}. 0/0 is plain CLIP.",
+        description=f"Empty: that of {origin.checkpoint}, {own}. 0/0 is plain CLIP. 150/50-centred "
+        "compares from the centre that fit_centre() has stored.",
     )
     if asked := ctx.params.get("band"):
-        check(band, lambda: Band.parse(asked).count(origin.dim))
+        check(band, lambda: _check_band(ctx, Band.parse(asked), origin))
+
+
+def _check_band(ctx: Context, band: Band, origin: Any) -> None:
+    band.count(origin.dim)
+    if field := ctx.params.get("field"):
+        check_centre(band, read_centre(ctx.dataset, field), field)
 
 
 def parse_band(text: str | None) -> Band | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import lazy_loader
 
 _HOMES = {
+    "centres": ["Centre", "fit_centre"],
     "cluster_names": ["NamingReport", "name_cluster", "name_clusters_by"],
     "clusterings": ["ClusterReport", "load_clusters", "outliers_view"],
     "clusters": ["find_clusters"],

@@ -74,7 +74,7 @@ def find_clusters(
         method=METHOD,
         parameters={"field": field, "count": count, "method": method},
         checkpoint=space.origin.checkpoint,
-        fingerprint=space.origin.fingerprint,
+        fingerprint=space.fingerprint,
         band=str(space.band),
         counts={"compared": len(ids), "skipped": len(skipped), "clusters": len(clusters)},
         details={

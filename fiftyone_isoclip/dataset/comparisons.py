@@ -115,7 +115,7 @@ def compare_with_clip(
     )
     values = dict(zip([ids[row] for row in rows], shared.tolist(), strict=True))
     columns = {overlap_field(key): Column(fo.FloatField, values)}
-    run = report.run(plain.origin.fingerprint, asked)
+    run = report.run(isoclip.fingerprint, asked)
     save_run(samples, run, columns, lambda: comparison_view(dataset, key))
     return report
 
@@ -141,6 +141,7 @@ def in_band(plain: Space, band: Band | str | None) -> Space:
 
     Raises:
         BandError: it cannot be read, or keeps nothing.
+        DatasetError: it is centred, and the field has no centre.
     """
     chosen = Band.parse(band) if isinstance(band, str) else band
     chosen = plain.clip.image_band if chosen is None else chosen

@@ -208,12 +208,17 @@ def need_origin(dataset: fo.Dataset, path: str) -> Origin:
 
 def write_origin(dataset: fo.Dataset, path: str, origin: Origin) -> None:
     """Record on a field what makes its vectors."""
+    write_info(dataset, path, _INFO, asdict(origin))
+
+
+def write_info(dataset: fo.Dataset, path: str, name: str, told: dict[str, Any]) -> None:
+    """Keep something on a field, beside what is kept there already."""
     from fiftyone_isoclip.dataset.locks import hold_record
 
     with hold_record(dataset):
         look_anew(dataset)  # after a rename FiftyOne would look for the field under its old name
         field = dataset.get_field(path)
-        field.info = {**(field.info or {}), _INFO: asdict(origin)}
+        field.info = {**(field.info or {}), name: told}
         field.save()
 
 

@@ -101,6 +101,14 @@ class Indexed:
         """The row of each id."""
         return {id_: row for row, id_ in enumerate(self.ids.tolist())}
 
+    @property
+    def is_centred(self) -> bool:
+        """Whether images are compared from a centre: then vectors go in and out plain.
+
+        Compared vectors do not say from which centre, and can have the dim of plain ones.
+        """
+        return self.embedding_map is not None and self.embedding_map.centre is not None
+
     @cached_property
     def images(self) -> CosineIndex:
         """What image queries are compared with."""
@@ -161,6 +169,9 @@ class Indexed:
                 "basis": fou.serialize_numpy_array(self.embedding_map.basis, ascii=True),
                 "band": str(self.embedding_map.band),
                 "condition": self.embedding_map.condition,
+                "centre": None
+                if self.embedding_map.centre is None
+                else fou.serialize_numpy_array(self.embedding_map.centre, ascii=True),
             }
         if with_vectors:
             found["vectors"] = fou.serialize_numpy_array(self.source.vectors, ascii=True)
@@ -175,11 +186,13 @@ def restored_map(saved: dict[str, Any]) -> EmbeddingMap | None:
     found = saved["map"]
     if found is None:
         return None
+    centre = found.get("centre")  # not there if saved by version 0.1
     return EmbeddingMap(
         fou.deserialize_numpy_array(found["matrix"], ascii=True),
         fou.deserialize_numpy_array(found["basis"], ascii=True),
         Band.parse(found["band"]),
         found["condition"],
+        None if centre is None else fou.deserialize_numpy_array(centre, ascii=True),
     )
 
 

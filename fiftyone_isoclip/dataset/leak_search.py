@@ -99,7 +99,7 @@ def other_side(name: str, samples: Any, own: Space) -> Side:
             f"field {field!r} of {dataset.name!r} holds {origin}, and that of the samples holds "
             f"{own.origin}; embed() both datasets with one checkpoint"
         )
-    space = open_space(samples, field, own.band).without_changed(samples)
+    space = open_space(samples, field, own.band, own.centre).without_changed(samples)
     ids = space.stored.ids
     paths = dict(zip(*samples.values(["id", "filepath"]), strict=True))
     splits = [name] * len(ids)

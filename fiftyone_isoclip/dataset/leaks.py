@@ -114,7 +114,7 @@ def find_leaks(
             "drop": drop,
         },
         checkpoint=space.origin.checkpoint,
-        fingerprint=space.origin.fingerprint,
+        fingerprint=space.fingerprint,
         band=str(space.band),
         counts={
             "compared": len(own.ids),

@@ -44,7 +44,8 @@ class IsoClipModelConfig(fout.TorchImageModelConfig):
 
     Args:
         d: `checkpoint` (any name `find_checkpoint` knows; the zoo fills it in), `band`
-            ("TOP/BOTTOM"; default: the checkpoint's own), `plain` (True gives plain CLIP
+            ("TOP/BOTTOM"; default: the checkpoint's own; a centred one gives plain embeddings,
+            from which a similarity index takes the centre of its field), `plain` (True gives plain CLIP
             embeddings), `device` and `precision` ("auto"), `decoding` ("exact" or "fast"),
             `keep_batch` (True: an unreadable image costs its batch-mates nothing; False:
             FiftyOne's own way, which alone honours `skip_failures=False` but loses the whole
@@ -121,10 +122,15 @@ class IsoClipModel(fout.TorchImageModel, fom.PromptMixin):
         """Plain image embeddings (n, r) -> IsoCLIP embeddings (n, k) of this band."""
         return self.clip.isoclip(self.band)
 
+    @property
+    def _gives_plain(self) -> bool:
+        """Whether embeddings come out plain: a centre belongs to a field, and no model knows it."""
+        return self.config.plain or self.band.centred
+
     @cached_property
     def _image_clip(self) -> Clip:
         """What embeds images: IsoCLIP folded into the last map, or plain CLIP if asked for."""
-        return self.clip if self.config.plain else self.clip.folded(self.band)
+        return self.clip if self._gives_plain else self.clip.folded(self.band)
 
     @property
     def zoo_name(self) -> str:
@@ -182,7 +188,7 @@ class IsoClipModel(fout.TorchImageModel, fom.PromptMixin):
     def embed_prompts(self, args: Sequence[str]) -> Float32s:
         """Prompts -> (n, k) unit rows, to be compared with this model's image embeddings."""
         plain = self.plain_prompts(args)
-        return plain if self.config.plain else self.embedding_map.query(plain)
+        return plain if self._gives_plain else self.embedding_map.query(plain)
 
     def plain_prompts(self, prompts: Sequence[str]) -> Float32s:
         """Prompts -> (n, r) unit rows, to be compared with plain CLIP image embeddings."""

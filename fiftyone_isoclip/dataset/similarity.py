@@ -26,8 +26,10 @@ class FaissSimilarityConfig(SimilarityConfig):
     Args:
         embeddings_field: the field the vectors are read from; None keeps them with the run.
         checkpoint: the checkpoint that made the vectors, if known.
-        band: the band images are searched with, as "TOP/BOTTOM", if known.
+        band: the band images are searched with, as "TOP/BOTTOM" or
+            "TOP/BOTTOM-centred", if known.
         fingerprint: of the weights that made the vectors, if known.
+        centre: the digest of the centre that a centred band compares from.
         search: how the neighbours of images are found, in a sentence.
         storage: "float32", or "float16" for half the memory and similarities within 3e-4.
         **kwargs: see FiftyOne's `SimilarityConfig`.
@@ -41,6 +43,7 @@ class FaissSimilarityConfig(SimilarityConfig):
         fingerprint: str | None = None,
         search: str | None = None,
         storage: Storage = "float32",
+        centre: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(embeddings_field=embeddings_field, **kwargs)
@@ -49,6 +52,7 @@ class FaissSimilarityConfig(SimilarityConfig):
         self.fingerprint = fingerprint
         self.search = search
         self.storage = check_storage(storage)
+        self.centre = centre
 
     @property
     def method(self) -> str:

@@ -158,7 +158,9 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
         given = np.asarray(query)
         if given.dtype.kind in "fiu":
             vectors, plain = np.atleast_2d(given), indexed.embedding_map
-            if plain is not None and vectors.shape[1] == plain.plain_dim != images.dim:
+            if plain is not None and (
+                indexed.is_centred or vectors.shape[1] == plain.plain_dim != images.dim
+            ):
                 vectors = plain(vectors)
             return images, vectors, given.ndim == 1
         ids = [str(id_) for id_ in np.atleast_1d(given)]

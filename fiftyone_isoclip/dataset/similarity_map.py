@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fiftyone_isoclip.dataset.centres import Centre, check_centre, map_from
 from fiftyone_isoclip.dataset.fields import Origin
 from fiftyone_isoclip.errors import DatasetError, VectorError
 from fiftyone_isoclip.projector import EmbeddingMap
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def choose_map(
-    model: IsoClipModel, dim: int, origin: Origin | None, field: str | None
+    model: IsoClipModel,
+    dim: int,
+    origin: Origin | None,
+    field: str | None,
+    centre: Centre | None = None,
 ) -> EmbeddingMap | None:
     """The model's map if the vectors are plain embeddings, None if they are IsoCLIP's already.
 
@@ -22,12 +27,15 @@ def choose_map(
         dim: of the vectors.
         origin: what made them, if their field tells; without it their dim decides.
         field: where they are, for the errors.
+        centre: of the field, if it has one.
 
     Raises:
-        DatasetError: if other weights made them, or IsoCLIP of another band.
+        DatasetError: if other weights made them, or IsoCLIP of another band, or a centred band
+            has no centre.
         VectorError: if the model makes no vectors of this dim.
     """
-    found, searches_plain = model.embedding_map, model.config.plain
+    check_centre(model.band, centre, field)
+    found, searches_plain = map_from(model.clip, model.band, centre), model.config.plain
     if origin is not None and origin.fingerprint != model.clip.fingerprint:
         raise DatasetError(
             f"field {field!r} holds {origin}, and the index is to be searched with "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.brain.internal.core.utils as fbu
 import numpy as np
 
+from fiftyone_isoclip.dataset.centres import Centre, read_centre
 from fiftyone_isoclip.dataset.fields import Origin, read_origin
 from fiftyone_isoclip.dataset.indexed import (
     Ids,
@@ -160,6 +161,7 @@ class SimilarityRows(ThreadViews):
     ) -> tuple[Any, Ids, Ids | None]:
         """The unit rows that image queries are compared with, (n, k), and their ids.
 
+        Of a centred index they are the plain ones, (n, r), from which it can be asked again.
         For a sample of an index of patches these are all its patches.
 
         Raises:
@@ -180,7 +182,8 @@ class SimilarityRows(ThreadViews):
             else:
                 rows = np.flatnonzero(np.isin(known, asked))
         labels = None if indexed.label_ids is None else indexed.label_ids[rows]
-        return indexed.images.vectors[rows], indexed.sample_ids[rows], labels
+        held = indexed.source if indexed.is_centred else indexed.images
+        return held.vectors[rows], indexed.sample_ids[rows], labels
 
     def compute_embeddings(self, samples: Any, model: Any = None, **kwargs: Any) -> Any:
         """As FiftyOne's, with the run's model giving what this index holds: plain or IsoCLIP."""
@@ -253,6 +256,8 @@ class SimilarityRows(ThreadViews):
                 if indexed.search.is_due:
                     path = None if self.key is None else inverted_path(self._dataset, self.key)
                     fingerprint, band = self.config.fingerprint, self.config.band
+                    if self.config.centre is not None:
+                        band = f"{band} {self.config.centre}"
                     indexed = prepare(indexed, path, fingerprint=fingerprint, band=band)
                     with self._changing:
                         # It also fits rows of which some have come or gone meanwhile.
@@ -272,12 +277,32 @@ class SimilarityRows(ThreadViews):
         if model is None:
             return replace(indexed, is_settled=True)
         field = self.config.embeddings_field
-        found = choose_map(model, indexed.source.dim, self._origin(), field)
-        self._remember(model)
+        centre = self._centre()
+        found = choose_map(model, indexed.source.dim, self._origin(), field, centre)
+        self._remember(model, centre)
         return replace(indexed, embedding_map=found, is_settled=True)
 
-    def _remember(self, model: IsoClipModel) -> None:
+    def _centre(self) -> Centre | None:
+        """The centre of the field, which must be the one that the run was made with if it is any.
+
+        Raises:
+            DatasetError: it is another one.
+        """
+        field = self.config.embeddings_field
+        if field is None or self.config.patches_field is not None:
+            return None
+        centre, known = read_centre(self._dataset, field), self.config.centre
+        if known is not None and (centre is None or centre.digest != known):
+            raise DatasetError(
+                f"the index was built with centre {known}, and field {field!r} has "
+                f"{'no centre' if centre is None else centre} now; build it again"
+            )
+        return centre
+
+    def _remember(self, model: IsoClipModel, centre: Centre | None) -> None:
         """Write into the run's configuration what the vectors are compared by."""
+        if centre is not None and model.band.centred:
+            self.config.centre = centre.digest
         self.config.checkpoint = model.clip.checkpoint.name
         self.config.fingerprint = model.clip.fingerprint
         self.config.band = str(WHOLE if model.config.plain else model.band)
@@ -286,6 +311,7 @@ class SimilarityRows(ThreadViews):
 
     def _trust(self, found: EmbeddingMap | None) -> None:
         """Take over a stored map, unless the field was embedded anew by another model since."""
+        self._centre()
         dim = self._indexed.source.dim
         origin = self._origin()
         same = origin is None or self.config.fingerprint in (None, origin.fingerprint)

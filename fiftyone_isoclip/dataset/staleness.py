@@ -9,10 +9,12 @@ from typing import Any
 import fiftyone as fo
 from fiftyone import ViewField as F
 
+from fiftyone_isoclip.dataset.centres import read_centre, seal
 from fiftyone_isoclip.dataset.fields import dataset_of, read_origin
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
 from fiftyone_isoclip.dataset.sources import sum_sources
 from fiftyone_isoclip.dataset.targets import list_changed
+from fiftyone_isoclip.projector import Band
 
 _REMEMBERED = 64
 
@@ -25,7 +27,7 @@ class Staleness:
         added: samples that are there now and were not.
         removed: samples that were there and are not.
         changed: vectors made, made anew or lost: at least so many, and less is known of them where
-            samples came or went, too.
+            samples came or went, too. All of them, if they are compared from another centre.
         files: images whose file has changed since they were embedded; None if nobody looked.
     """
 
@@ -109,7 +111,9 @@ def _ask_database(name: str, key: str, version: tuple[Any, ...]) -> Staleness:
 
 def _count_changed(dataset: fo.Dataset, samples: Any, run: SavedRun, field: str) -> int:
     origin = read_origin(dataset, field)
-    if origin is None or origin.fingerprint != run.fingerprint:
+    if origin is None:
+        return int(run.counts.get("compared", 0))
+    if seal(origin, Band.parse(run.band), read_centre(dataset, field)) != run.fingerprint:
         return int(run.counts.get("compared", 0))
     if not run.sources:
         return 0

@@ -89,7 +89,7 @@ def upgrade(
         field: the vectors at hand; they stay as they are.
         checkpoint: what made them.
         into: where the IsoCLIP vectors go; only vectors of an earlier upgrade are replaced.
-        band: None for the checkpoint's own.
+        band: None for the checkpoint's own; none that is centred.
         check: False takes your word for the checkpoint.
 
     Raises:
@@ -97,6 +97,11 @@ def upgrade(
         CheckpointError: the checkpoint cannot be loaded.
     """
     dataset = dataset_of(samples)
+    if band is not None and band.centred:
+        raise DatasetError(
+            f"upgrade() was asked for vectors of band {band}, which would not say what centre they "
+            "are compared from; the plain embeddings serve centred bands with fit_centre()"
+        )
     if into == field:
         raise DatasetError(f"into={into!r} is the field to read; name another one")
     _check_into(dataset, Fields.of(dataset, into, None).embedding)

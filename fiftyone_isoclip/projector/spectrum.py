@@ -72,9 +72,9 @@ class Spectrum:
         """
         if band.centred:
             raise BandError(
-                f"band {band} was asked for without a centre to compare from; in a dataset "
-                "fit_centre(dataset) makes one, elsewhere use "
-                f"{replace(band, centred=False)}"
+                f"band {band} was asked for without a centre to compare from; in Python the verbs "
+                "on a dataset take the one that fit_centre(dataset) stored, files and the command "
+                f"line have none: use {replace(band, centred=False)}"
             )
         kept = band.of(self.rank)
         return (

@@ -48,6 +48,7 @@ WRITERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = {
     "find_duplicates": ((), {"key": "held"}, ("held",)),
     "find_exact_duplicates": ((), {"key": "held"}, ("held",)),
     "find_leaks": ((), {"key": "held"}, ("held",)),
+    "fit_centre": (("held",), {}, ("held",)),
     "forget_verdicts": ((), {}, (VERDICTS_FIELD,)),
     "map_embeddings": ((), {"brain_key": "held"}, ("held",)),
     "name_cluster": (("held", "0", "one"), {}, ("held",)),
