@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,8 @@ from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULES
 from fiftyone_isoclip.files.keepers import readable_bytes
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
+from fiftyone_isoclip.index.false_matches import AUTO, DEFAULT_FALSE_MATCHES, check_asked, one_in
+from fiftyone_isoclip.index.pairs import check_similarity
 
 
 def _check_rule(rule: str) -> str:
@@ -40,10 +42,38 @@ def _check_rule(rule: str) -> str:
     return rule
 
 
+def _parse_similarity(text: str) -> float | str:
+    if text == AUTO:
+        return text
+    try:
+        similarity = float(text)
+        check_similarity(similarity)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is neither a cosine nor {AUTO}") from error
+    except IsoClipError as error:
+        raise typer.BadParameter(str(error)) from error
+    return similarity
+
+
 Similarity = Annotated[
-    float,
+    Any,  # typer knows no unions
     typer.Option(
-        "--similarity", min=-1, max=1, help="Least cosine to the keeper to count as a duplicate."
+        "--similarity",
+        metavar=f"COSINE|{AUTO}",
+        parser=_parse_similarity,
+        help=f"Least cosine to the keeper to count as a duplicate; {AUTO} finds the lowest at "
+        "which false matches are as rare as --false-matches says.",
+    ),
+]
+FalseMatches = Annotated[
+    float | None,
+    typer.Option(
+        "--false-matches",
+        metavar="SHARE",
+        help=f"With --similarity {AUTO}: the share of all pairs of different files that may be "
+        f"that similar. {DEFAULT_FALSE_MATCHES:g} (1 in 10,000) by default; near-copies count "
+        "among them.",
+        show_default=False,
     ),
 ]
 Keep = Annotated[
@@ -86,6 +116,7 @@ def run_duplicates(
     path: ImagesPath,
     model: ModelName = None,
     similarity: Similarity = DEFAULT_SIMILARITY,
+    false_matches: FalseMatches = None,
     band: BandChoice = None,
     keep: Keep = DEFAULT_KEEPER_RULE,
     recall: Recall = None,
@@ -105,6 +136,7 @@ def run_duplicates(
         _check_plan(path, plan)
     elif near:
         raise typer.BadParameter("--near says what a plan takes away; give --plan FILE too")
+    check_asked(similarity, false_matches)
     started = perf_counter()
     clip, embedded = embed_source(path, model, device, band)
     with progress_bar("comparing", len(embedded.rows)) as advance:
@@ -112,6 +144,7 @@ def run_duplicates(
             embedded,
             clip,
             similarity=similarity,
+            false_matches=false_matches,
             band=band,
             prefer=keep,
             recall=recall,
@@ -133,6 +166,9 @@ def run_duplicates(
             show_table(("keep", "duplicate", "kind", "similarity"), rows)
         groups = f"{len(found.groups)} group{'s' * (len(found.groups) != 1)}"
         say(f"{len(rows)} of {len(embedded.rows)} images are duplicates, in {groups}")
+        if found.false_matches is not None:
+            reached = f"{one_in(found.false_matches)} pairs of different files"
+            say(f"similarity {found.similarity:g}, which {reached} reach, near-copies included")
         if recall is not None:
             share = "an unknown share" if found.recall is None else f"{found.recall:.1%}"
             say(f"{share} of all pairs was found, measured on a sample")

@@ -21,6 +21,7 @@ from fiftyone_isoclip.index import (
     Pairs,
     group_duplicates,
 )
+from fiftyone_isoclip.index.false_matches import check_asked, settle_similarity
 from fiftyone_isoclip.index.pair_search import Progress as PairProgress
 from fiftyone_isoclip.projector import Band
 
@@ -30,7 +31,9 @@ class FileDuplicates:
     """What was looked at (``images`` files, the failed ones included) and the groups found.
 
     ``recall`` is the share of all pairs that was found: 1 unless a smaller one was asked for, then
-    measured, or None if it could not be.
+    measured, or None if it could not be. ``false_matches`` is, if the similarity was chosen by it,
+    at most the share of all pairs of different files that are as similar; near-copies are among
+    these.
     """
 
     images: int
@@ -40,6 +43,7 @@ class FileDuplicates:
     model: str
     band: str
     similarity: float
+    false_matches: float | None
     recall: float | None
     device: str
 
@@ -52,7 +56,8 @@ def find_file_duplicates(
     files: Files,
     clip: Clip,
     *,
-    similarity: float = DEFAULT_SIMILARITY,
+    similarity: float | str = DEFAULT_SIMILARITY,
+    false_matches: float | None = None,
     band: Band | None = None,
     prefer: str = DEFAULT_KEEPER_RULE,
     recall: float | None = None,
@@ -61,38 +66,41 @@ def find_file_duplicates(
 ) -> FileDuplicates:
     """Group files that show the same picture by IsoCLIP similarity, and copies by their bytes.
 
+    ``similarity`` is the cosine from which two are duplicates, or "auto" for the lowest at which at
+    most ``false_matches`` of all pairs of different files (1 in 10,000 if None) are that similar.
     ``band`` is the checkpoint's own by default; ``Band(0, 0)`` is plain CLIP. ``prefer`` is one of
     ``FILE_KEEPER_RULES``. Byte-identical files always share a group. ``recall`` is the share of the
     pairs that suffices, None for all. ``progress`` follows the embedding, ``comparing`` the search.
 
     Raises:
-        IsoClipError: the similarity, the band or the rule is not a possible one.
+        IsoClipError: the similarity, the band or the rule is not a possible one, or the files are
+            too few to tell so small a rate of false matches.
     """
     if prefer not in FILE_KEEPER_RULES:
         raise IsoClipError(
             f"files alone are not ranked by {prefer!r}; choose from {', '.join(FILE_KEEPER_RULES)}"
         )
+    check_asked(similarity, false_matches)
     band = clip.image_band if band is None else band
     embedding_map = clip.isoclip(band)
     embedded = embed_files(files, clip, progress=progress)
     paths = embedded.embedded_paths
-    groups: list[FileGroup] = []
-    reached: float | None = 1.0
-    if paths:
-        contents = Contents.of(paths)
-        # One vector a content: no rounding can part a copy from its original.
-        index = CosineIndex(embedding_map(embedded.embeddings[contents.first_rows]), copy=False)
-        pairs = index.pairs_above(similarity, recall=recall, progress=comparing)
-        groups, reached = _group(paths, contents, index, pairs, prefer), pairs.recall
+    contents = Contents.of(paths)
+    # One vector a content: no rounding can part a copy from its original.
+    vectors = embedding_map(embedded.embeddings[contents.first_rows])
+    index = CosineIndex(vectors, copy=False)
+    chosen, rates = settle_similarity(index.vectors, similarity, false_matches, comparing)
+    pairs = index.pairs_above(chosen, recall=recall, progress=comparing)
     return FileDuplicates(
         images=len(embedded.paths),
         failed=embedded.failed,
         aliases=embedded.aliases,
-        groups=tuple(groups),
+        groups=tuple(_group(paths, contents, index, pairs, prefer)),
         model=clip.checkpoint.name,
         band=str(band),
-        similarity=similarity,
-        recall=reached,
+        similarity=chosen,
+        false_matches=None if rates is None else rates.rate_at(chosen).high,
+        recall=pairs.recall,
         device=clip.device,
     )
 
