@@ -1,0 +1,109 @@
+"""An evaluation of copy detection as a page: methods, kinds of edit, and a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fiftyone_isoclip.evaluation.evaluation_page import (
+    differences_table,
+    means_plot,
+    methods_table,
+)
+from fiftyone_isoclip.evaluation.methods import PLAIN
+from fiftyone_isoclip.evaluation.report import Page, Pictures, Plot, Table
+from fiftyone_isoclip.evaluation.scores import MethodScores
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.evaluation.copy_detection import CopyEvaluation
+
+_EXAMPLES = 8
+
+
+def make_copy_page(evaluation: CopyEvaluation, parameters: Mapping[str, object]) -> Page:
+    """The report of an evaluation of copy detection; the parameters are told beside its own."""
+    task, comparison = evaluation.task, evaluation.comparison
+    own = {
+        "checkpoint": evaluation.checkpoint,
+        "queries": f"{len(task.queries):,} edited pictures, {len(evaluation.attacks)} kinds",
+        "gallery": f"{len(task.gallery):,} pictures, the originals and distractors",
+        "seed": evaluation.seed,
+    }
+    parts: list[Table | Plot | Pictures] = [
+        methods_table(comparison),
+        means_plot(comparison),
+        differences_table(comparison),
+        _by_attack(evaluation, "recall@1", "The share of queries whose first result is right."),
+        _by_attack(evaluation, "mAP", "The mean average precision of the queries of each edit."),
+        _matches(evaluation),
+        _examples(evaluation),
+    ]
+    return Page(f"Copies in {task.name}", evaluation.verdict, parts, own | {**parameters})
+
+
+def _by_attack(evaluation: CopyEvaluation, metric: str, note: str) -> Table:
+    shown = _shown(evaluation)
+    found = [evaluation.by_attack(method, metric) for method in shown]
+    attacks = np.array(evaluation.task.attacks)
+    rows = [
+        (attack, int((attacks == attack).sum()), *(means[attack] for means in found))
+        for attack in evaluation.attacks
+    ]
+    names = [method.name for method in shown]
+    return Table(f"{metric} by kind of edit", note, ["edit", "queries", *names], rows)
+
+
+def _shown(evaluation: CopyEvaluation) -> list[MethodScores]:
+    """Plain CLIP, the best baseline, the best band, and what is no embedding, each once."""
+    comparison = evaluation.comparison
+    chosen = [comparison.of(PLAIN), comparison.best_baseline, comparison.best_band]
+    chosen += [method for method in comparison.methods if method.kind == "hash"]
+    return list({method.name: method for method in chosen}.values())
+
+
+def _matches(evaluation: CopyEvaluation) -> Table:
+    rows = []
+    for method in evaluation.comparison.methods:
+        found = evaluation.matches(method.name)
+        rows.append(
+            (
+                method.name,
+                evaluation.micro_average_precision(method.name),
+                round(found["pairs"]),
+                found["precision"],
+                found["recall"],
+                found["false_queries"],
+            )
+        )
+    return Table(
+        f"One threshold for all queries, and matches at similarity {evaluation.similarity:g}",
+        "Micro-AP: the area under precision over recall of all queries' best matches in one order. "
+        "Then what all pairs at or above the similarity would be: the share of them that are "
+        "copies, the share of all copies among them, and the share of queries with a false match. "
+        "One and the same similarity is not equally strict in every method.",
+        ["method", "micro-AP", "pairs", "precision", "recall", "queries with a false match"],
+        rows,
+    )
+
+
+def _examples(evaluation: CopyEvaluation) -> Pictures:
+    task, band = evaluation.task, evaluation.comparison.best_band
+    scores = band.values["mAP"]
+    original = {group: row for row, group in enumerate(task.gallery_groups.tolist())}
+    worst = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")[:_EXAMPLES]
+    rows = []
+    for query in worst.tolist():
+        if scores[query] < 1:
+            place = original[int(task.query_groups[query])]
+            told = f"{task.attacks[query]}\n{band.name}: average precision {scores[query]:.3f}"
+            rows.append(
+                [(task.query_names[query], told), (task.gallery_names[place], "its original")]
+            )
+    return Pictures(
+        "Copies found last",
+        f"The edited pictures whose originals {band.name} ranks lowest: the extremes, not the "
+        "average.",
+        rows,
+    )

@@ -1,0 +1,363 @@
+"""What an evaluation says is what was measured: figures by scikit-learn, verdicts by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+from sklearn.neighbors import NearestCentroid
+
+from fiftyone_isoclip.encoder import load_clip
+from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.evaluation.comparison import Comparison
+from fiftyone_isoclip.evaluation.copy_detection import CopyTask, evaluate_copies
+from fiftyone_isoclip.evaluation.evaluate import Task, evaluate_retrieval
+from fiftyone_isoclip.evaluation.methods import Method
+from fiftyone_isoclip.evaluation.metrics.bootstrap import interval
+from fiftyone_isoclip.evaluation.report import write_page
+from fiftyone_isoclip.evaluation.scores import MethodScores, score_methods
+from fiftyone_isoclip.files import embed_files, list_images
+from fiftyone_isoclip.projector import Band
+from tests.pictures import draw
+
+BAND = Band(3, 20)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("isoclip-demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def embedded(clip, tmp_path_factory):
+    """Vectors about class centres with a strong common mean: (n, r), labels, names of pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 12)
+    centres = rng.normal(size=(5, clip.dim)) * 0.5 + rng.normal(size=clip.dim) * 2
+    vectors = centres[labels] + rng.normal(size=(60, clip.dim))
+    names = [draw(folder / f"{n:02d}.png", n, 32) for n in range(60)]
+    return vectors.astype(np.float32), labels, names
+
+
+def task_of(embedded, queries=slice(None), gallery=slice(None), own=True) -> Task:
+    vectors, labels, names = embedded
+    n = len(vectors[queries])
+    return Task(
+        "made",
+        vectors[queries],
+        labels[queries],
+        vectors[gallery],
+        labels[gallery],
+        np.arange(n) if own else np.full(n, -1),
+        names[queries],
+        names[gallery],
+        tuple("abcde"),
+    )
+
+
+def unit(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def mean_precision(queries, gallery, query_labels, gallery_labels, same: bool) -> float:
+    """mAP by scikit-learn, in float64, query by query."""
+    found = []
+    for row, (query, label) in enumerate(zip(unit(queries), query_labels, strict=True)):
+        others = np.arange(len(gallery)) != row if same else np.ones(len(gallery), bool)
+        right = gallery_labels[others] == label
+        if right.any():
+            found.append(average_precision_score(right, (unit(gallery) @ query)[others]))
+    return float(np.mean(found))
+
+
+def mapped(clip, vectors, band=BAND):
+    """IsoCLIP embeddings by the definition: M = A U U^T A^+ in float64, not the compressed map."""
+    image, text = clip.image_head.matrix, clip.text_head.matrix
+    directions = np.linalg.svd(image.T @ text)[0][:, band.of(clip.spectrum.rank)]
+    return vectors @ (image @ directions @ directions.T @ np.linalg.pinv(image)).T
+
+
+def scored(name, kind, values) -> MethodScores:
+    values = {"mAP": np.asarray(values, np.float64)}
+    return MethodScores(name, kind, "", None, values, {"mAP": interval(values["mAP"])})
+
+
+def test_the_means_are_scikit_learns(clip, embedded):
+    vectors, labels, _ = embedded
+    found = evaluate_retrieval(task_of(embedded), clip, [BAND]).comparison
+    plain = mean_precision(vectors, vectors, labels, labels, same=True)
+    assert found.of("plain CLIP").mean() == pytest.approx(plain, abs=1e-6)
+    moved = unit(vectors) - unit(vectors).mean(axis=0)
+    centred = mean_precision(moved, moved, labels, labels, same=True)
+    assert found.of("mean-centred plain CLIP").mean() == pytest.approx(centred, abs=1e-6)
+    rewritten = mapped(clip, vectors)
+    band = mean_precision(rewritten, rewritten, labels, labels, same=True)
+    assert found.of(f"IsoCLIP {BAND}").mean() == pytest.approx(band, abs=1e-6)
+    assert abs(plain - centred) > 1e-3 and abs(plain - band) > 1e-3
+
+
+def test_class_means_are_of_the_gallery_where_the_queries_are_apart(clip, embedded):
+    vectors, labels, _ = embedded
+    odd, even = slice(1, None, 2), slice(0, None, 2)
+    apart = evaluate_retrieval(task_of(embedded, odd, even, own=False), clip, [BAND]).comparison
+    model = NearestCentroid().fit(unit(vectors[even]), labels[even])
+    wanted = float((model.predict(unit(vectors[odd])) == labels[odd]).mean())
+    assert apart.of("plain CLIP").mean("NCM accuracy") == pytest.approx(wanted)
+    wanted = mean_precision(vectors[odd], vectors[even], labels[odd], labels[even], same=False)
+    assert apart.of("plain CLIP").mean() == pytest.approx(wanted, abs=1e-6)
+    within = evaluate_retrieval(task_of(embedded), clip, [BAND]).comparison
+    assert "NCM accuracy" not in within.of("plain CLIP").values
+
+
+def test_on_real_photographs_the_figures_are_scikit_learns(clip, shared_data, tmp_path):
+    names, vectors, own = {}, {}, {}
+    for split in ("test", "validation"):
+        folder = shared_data / "clothing_cc0" / split
+        embedded = embed_files(list_images(folder), clip)
+        names[split], vectors[split] = embedded.embedded_paths, embedded.embeddings
+        own[split] = [Path(path).parent.name for path in names[split]]
+    classes = tuple(sorted({*own["test"], *own["validation"]}))
+    labels = {split: np.array([classes.index(label) for label in own[split]]) for split in own}
+    task = Task(
+        "clothing",
+        vectors["test"],
+        labels["test"],
+        vectors["validation"],
+        labels["validation"],
+        np.full(len(vectors["test"]), -1),
+        names["test"],
+        names["validation"],
+        classes,
+    )
+    found = evaluate_retrieval(task, clip, [clip.image_band])
+    sides = labels["test"], labels["validation"]
+    plain = mean_precision(vectors["test"], vectors["validation"], *sides, same=False)
+    assert found.comparison.of("plain CLIP").mean() == pytest.approx(plain, abs=1e-6)
+    rewritten = [mapped(clip, vectors[split], clip.image_band) for split in vectors]
+    band = mean_precision(*rewritten, *sides, same=False)
+    name = f"IsoCLIP {clip.image_band}"
+    assert found.comparison.of(name).mean() == pytest.approx(band, abs=1e-6)
+    assert "self-trained demo weights" in found.verdict
+    report = tmp_path / "report.html"
+    write_page(report, found.page())
+    assert report.stat().st_size < 5_000_000
+
+
+def test_texts_are_compared_by_the_text_side(clip, embedded):
+    vectors, labels, _ = embedded
+    found = evaluate_retrieval(task_of(embedded), clip, [BAND], text=True)
+    rewritten = clip.isoclip_text(BAND)(vectors)
+    wanted = mean_precision(rewritten, rewritten, labels, labels, same=True)
+    assert found.comparison.of(f"IsoCLIP {BAND}").mean() == pytest.approx(wanted, abs=1e-5)
+    words = [part.title for part in found.page().parts]
+    assert "Queries on which they differ most" in words
+
+
+BASE = np.random.default_rng(1).uniform(0.2, 0.8, 200)
+NOISE = np.random.default_rng(2).normal(0, 0.02, 200)
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        (
+            {"band": BASE + 0.1 + NOISE, "baseline": BASE, "plain": BASE - 0.1},
+            r"a band \(mAP 0\.\d+\) is better than every baseline, the best of which is a baseline",
+        ),
+        (
+            {"band": BASE - 0.1 + NOISE, "baseline": BASE, "plain": BASE - 0.2},
+            r"A baseline \(mAP 0\.\d+\) is better than a band \(mAP 0\.\d+\): .*-0\.1\d\d \[-0\.1",
+        ),
+        (
+            {"band": BASE + NOISE - NOISE.mean(), "baseline": BASE, "plain": BASE - 0.2},
+            r"No measurable difference between a band .* and the best baseline, a baseline",
+        ),
+        (
+            {"band": BASE, "baseline": BASE - 0.2, "plain": BASE},
+            r"No measurable difference between a band .* and the best baseline, plain CLIP",
+        ),
+    ],
+)
+def test_whoever_wins_is_told_first_and_a_draw_is_called_one(values, first):
+    methods = [
+        scored("plain CLIP", "plain", values["plain"]),
+        scored("a baseline", "baseline", values["baseline"]),
+        scored("a band", "band", values["band"]),
+    ]
+    told = Comparison.between(methods).verdict("ViT-B-32/openai", "200 queries")
+    assert "\n" not in told and "demo" not in told
+    assert re.match(first, told), told
+
+
+def test_a_band_that_is_the_best_of_many_needs_a_larger_lead():
+    """One chance in twenty each is more than one in twenty for the best of forty."""
+    rng = np.random.default_rng(5)
+    lucky = 0
+    for _ in range(20):
+        base = rng.uniform(0.3, 0.7, 60)
+        bands = [scored(f"b{n}", "band", base + rng.normal(0, 0.05, 60)) for n in range(20)]
+        compared = Comparison.between([scored("plain CLIP", "plain", base), *bands])
+        lucky += compared.verdict("x", "y").startswith("b")
+        assert all(each.level == pytest.approx(1 - 0.05 / 20) for each in compared.to_best)
+    assert lucky <= 4
+
+
+def test_the_draws_of_a_random_band_become_their_mean(clip, embedded):
+    found = evaluate_retrieval(task_of(embedded), clip, [BAND]).comparison
+    (random,) = [method for method in found.methods if method.name.startswith("random band")]
+    assert "draw" not in random.name and "mean of 3 draws" in random.note
+    draws = [
+        Method("random band (5, draw 1)", "baseline", *[np.eye(4, dtype=np.float32)] * 2),
+        Method("random band (5, draw 2)", "baseline", *[np.eye(4, dtype=np.float32)] * 2),
+    ]
+    values = iter([np.array([0.0, 0.5]), np.array([1.0, 0.7])])
+    (merged,) = score_methods(draws, lambda _: {"mAP": next(values)})
+    np.testing.assert_allclose(merged.values["mAP"], [0.5, 0.6])
+
+
+def test_an_inversion_that_wins_is_the_best_baseline(clip, embedded):
+    _, labels, _ = embedded
+    exact = np.eye(5, dtype=np.float32)[labels]
+    winner = Method("OTI inversion", "inversion", exact, exact, "a note", 1.5)
+    found = evaluate_retrieval(task_of(embedded), clip, [BAND], extra=[winner])
+    assert found.comparison.best_baseline.name == "OTI inversion"
+    assert found.verdict.startswith("OTI inversion (mAP 1.000) is better than every band")
+    (told,) = [m for m in found.to_json()["methods"] if m["name"] == "OTI inversion"]
+    assert told["seconds_per_query"] == 1.5
+    table = found.page().parts[0]
+    assert table.rows[0][0] == "OTI inversion" and "1,500.0 ms" in table.rows[0]
+
+
+def test_the_report_holds_everything_but_single_queries(clip, embedded):
+    found = evaluate_retrieval(task_of(embedded), clip, [BAND, Band(0, 4)], seed=3)
+    report = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert report["verdict"] == str(found)
+    assert "self-trained demo weights" in report["verdict"]
+    names = [method["name"] for method in report["methods"]]
+    assert names == [method.name for method in found.comparison.methods]
+    for method in found.comparison.methods:
+        (told,) = [each for each in report["methods"] if each["name"] == method.name]
+        for metric, values in method.values.items():
+            assert told["metrics"][metric]["mean"] == pytest.approx(np.nanmean(values))
+            low, high = told["metrics"][metric]["low"], told["metrics"][metric]["high"]
+            assert low <= told["metrics"][metric]["mean"] <= high
+    band, best = found.comparison.best_band, found.comparison.best_baseline
+    (lead,) = [
+        each
+        for each in report["differences"]
+        if (each["band"], each["baseline"]) == (band.name, best.name)
+    ]
+    assert lead["mean"] == pytest.approx(band.mean() - best.mean())
+
+
+def test_the_examples_are_the_queries_that_differ_most(clip, embedded):
+    _, labels, names = embedded
+    found = evaluate_retrieval(task_of(embedded), clip, [BAND])
+    compared = found.comparison
+    gains = compared.best_band.values["mAP"] - compared.best_baseline.values["mAP"]
+    shown = gains[[example.query for example in found.examples]]
+    assert shown.max() == gains.max() and shown.min() == gains.min()
+    best = found.examples[0]
+    assert gains[best.query] == gains.max()
+    assert best.query not in best.band_rows and len(best.band_rows) == 5
+    pictures = found.page().parts[-1]
+    path, caption = pictures.rows[0][0]
+    assert path == names[best.query] and caption.startswith(f"Query: {'abcde'[labels[best.query]]}")
+    for row, (path, caption) in zip(best.band_rows, pictures.rows[0][1:], strict=True):
+        assert path == names[row]
+        assert caption.startswith("\N{CHECK MARK}") == (labels[row] == labels[best.query])
+
+
+def test_progress_counts_every_query_once(clip, embedded):
+    told = []
+    evaluate_retrieval(task_of(embedded), clip, [BAND], told=told.append)
+    assert sum(told) == 60 and min(told) > 0
+
+
+def test_what_cannot_be_measured_is_refused(clip, embedded):
+    vectors, _, names = embedded
+    with pytest.raises(IsoClipError, match="no band was given"):
+        evaluate_retrieval(task_of(embedded), clip, [])
+    lone = Task(
+        "lone", vectors, np.arange(60), vectors, np.arange(60), np.arange(60), names, names, ()
+    )
+    with pytest.raises(IsoClipError, match="0 of the queries have something of their own label"):
+        evaluate_retrieval(lone, clip, [BAND])
+    with pytest.raises(IsoClipError, match="no method is called 'x'"):
+        evaluate_retrieval(task_of(embedded), clip, [BAND]).comparison.of("x")
+
+
+@pytest.fixture(scope="module")
+def copies(clip):
+    """Copies at two distances from ten originals among thirty pictures."""
+    rng = np.random.default_rng(0)
+    originals = rng.normal(size=(10, clip.dim)) + 1
+    gallery = np.concatenate([originals, rng.normal(size=(20, clip.dim)) + 1])
+    near = originals + rng.normal(size=originals.shape) * 0.1
+    far = originals + rng.normal(size=originals.shape) * 3
+    groups = np.arange(10)
+    return CopyTask(
+        "made",
+        np.concatenate([near, far]).astype(np.float32),
+        np.tile(groups, 2),
+        ("near",) * 10 + ("far",) * 10,
+        gallery.astype(np.float32),
+        np.arange(30),
+        [f"q{n}" for n in range(20)],
+        [f"g{n}" for n in range(30)],
+    )
+
+
+def test_copies_are_told_by_attack_as_counted_by_hand(clip, copies):
+    found = evaluate_copies(copies, clip, [BAND], similarity=0.5)
+    cosines = unit(copies.queries) @ unit(copies.gallery).T
+    ranks = (cosines > cosines[np.arange(20), copies.query_groups][:, None]).sum(axis=1) + 1
+    plain = found.comparison.of("plain CLIP")
+    recall, precision = (found.by_attack(plain, metric) for metric in ("recall@1", "mAP"))
+    assert recall == {
+        "near": pytest.approx((ranks[:10] == 1).mean()),
+        "far": pytest.approx((ranks[10:] == 1).mean()),
+    }
+    assert precision["far"] == pytest.approx((1 / ranks[10:]).mean())
+    assert recall["near"] == 1 > recall["far"]
+    right = copies.query_groups[:, None] == copies.gallery_groups
+    alike = cosines >= 0.5
+    matches = found.matches("plain CLIP")
+    assert matches["recall"] == pytest.approx((alike & right).sum() / right.sum())
+    assert matches["precision"] == pytest.approx((alike & right).sum() / alike.sum())
+    assert matches["false_queries"] == pytest.approx((alike & ~right).any(axis=1).mean())
+    order = np.argsort(-cosines.max(axis=1))
+    hits = (cosines.argmax(axis=1) == copies.query_groups)[order]
+    micro = (np.cumsum(hits) / np.arange(1, 21) * hits).sum() / 20
+    assert found.micro_average_precision("plain CLIP") == pytest.approx(micro)
+
+
+def test_edits_of_one_original_are_drawn_together(clip, copies):
+    found = evaluate_copies(copies, clip, [BAND])
+    plain = found.comparison.of("plain CLIP")
+    together = interval(plain.values["mAP"], groups=copies.query_groups)
+    assert plain.intervals["mAP"] == together != interval(plain.values["mAP"])
+    assert "over 20 edited pictures of 10 originals" in found.verdict
+
+
+def test_a_hash_stands_beside_the_bands_in_every_table(clip, copies, tmp_path):
+    codes = np.eye(30, dtype=np.float32)
+    phash = Method("pHash 64 bit", "hash", codes[copies.query_groups], codes)
+    found = evaluate_copies(copies, clip, [BAND], extra=[phash])
+    assert found.verdict.startswith("pHash 64 bit (mAP 1.000) is better than every band tried")
+    report = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    (told,) = [each for each in report["methods"] if each["name"] == "pHash 64 bit"]
+    assert told["by_attack"]["far"]["recall@1"] == 1
+    assert told["micro_average_precision"] == 1
+    page = found.page(similarity=0.9)
+    for title in ("recall@1 by kind of edit", "mAP by kind of edit"):
+        (table,) = [part for part in page.parts if part.title == title]
+        assert "pHash 64 bit" in table.columns
+    write_page(tmp_path / "copies.html", page)
+    assert b"Copies found last" in (tmp_path / "copies.html").read_bytes()
