@@ -80,7 +80,7 @@ def compare_with_clip(
     if k < 1 or (queries is not None and queries < 1):
         wrong = f"{k} neighbours" if k < 1 else f"{queries} queries"
         raise DatasetError(f"{wrong} were asked for; ask for at least 1")
-    labels = None if label_field is None else _read_labels(samples, label_field)
+    labels = None if label_field is None else read_labels(samples, label_field)
     plain = open_plain(samples, field)
     isoclip = in_band(plain, band)
     ids = plain.stored.ids
@@ -89,7 +89,7 @@ def compare_with_clip(
             f"two images with embeddings in field {field!r} are needed to compare neighbours, "
             f"found {len(ids)} of {len(ids) + len(plain.stored.skipped)}; embed() them first"
         )
-    rows, k = _pick_queries(len(ids), queries), min(k, len(ids) - 1)
+    rows, k = pick_queries(len(ids), queries), min(k, len(ids) - 1)
     total = len(rows) * (2 if labels is None else 3)
     with fou.ProgressBar(total=total, progress=progress, iters_str="queries") as bar:
         in_isoclip = neighbors_of_rows(isoclip.vectors, rows, k, bar.update).rows
@@ -167,7 +167,12 @@ def nearest_samples(space: Space, sample: str, k: int) -> list[tuple[str, float]
     return list(zip(ids, found.similarities[0].tolist(), strict=True))
 
 
-def _read_labels(samples: Any, label_field: str) -> Mapping[str, str | None]:
+def read_labels(samples: Any, label_field: str) -> Mapping[str, str | None]:
+    """The label of each sample, by its id, from a field of Classifications or text.
+
+    Raises:
+        DatasetError: there is no such field, or it is of another kind.
+    """
     dataset = dataset_of(samples)
     found = dataset.get_field(label_field)
     if getattr(found, "document_type", None) is fo.Classification:
@@ -183,7 +188,8 @@ def _read_labels(samples: Any, label_field: str) -> Mapping[str, str | None]:
     return dict(zip(*samples.values(["id", path]), strict=True))
 
 
-def _pick_queries(n: int, asked: int | None) -> Rows:
+def pick_queries(n: int, asked: int | None) -> Rows:
+    """Some of n rows, picked at random but always the same; None is all, or ``SAMPLED_QUERIES``."""
     if asked is None:
         asked = n if n <= ALL_QUERIES else SAMPLED_QUERIES
     if asked >= n:
