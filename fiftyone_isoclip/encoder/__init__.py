@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fiftyone_isoclip.encoder.clip import Clip, load_clip
     from fiftyone_isoclip.encoder.heads import HeadLocation
     from fiftyone_isoclip.encoder.images import Box, read_image
+    from fiftyone_isoclip.encoder.inversion import Inversion, invert_images
     from fiftyone_isoclip.encoder.limits import ImageLimits
     from fiftyone_isoclip.encoder.pixels import DECODINGS, DEFAULT_DECODING, PixelReader
 
@@ -27,9 +28,11 @@ __all__ = [
     "Clip",
     "HeadLocation",
     "ImageLimits",
+    "Inversion",
     "PixelReader",
     "embed_images",
     "find_checkpoint",
+    "invert_images",
     "list_checkpoints",
     "load_clip",
     "read_image",
@@ -41,6 +44,7 @@ _HOMES = {
     "clip": ["Clip", "load_clip"],
     "heads": ["HeadLocation"],
     "images": ["Box", "read_image"],
+    "inversion": ["Inversion", "invert_images"],
     "limits": ["ImageLimits"],
     "pixels": ["DECODINGS", "DEFAULT_DECODING", "PixelReader"],
 }

@@ -74,6 +74,7 @@ class Clip:
         dtype = DTYPES[precision]
         placed = cast(Any, _placed(model, checkpoint, device, dtype))
         self._context_length = int(placed.context_length)
+        self._model = cast(nn.Module, placed)
         normalisation = (settings["mean"], settings["std"])
         self._images = Tower(placed.encode_image, self.image_head, device, dtype, normalisation)
         self._texts = Tower(placed.encode_text, self.text_head, device, dtype)
@@ -167,7 +168,7 @@ class Clip:
             CheckpointError: the tokenizer comes from a hub that cannot be reached.
             IsoClipError: one prompt alone does not fit into the device's memory.
         """
-        tokens = self._tokenizer([prompts] if isinstance(prompts, str) else list(prompts))
+        tokens = self.tokenizer([prompts] if isinstance(prompts, str) else list(prompts))
         starts = range(0, len(tokens), _PROMPTS_AT_ONCE)
         parts = [self._texts(tokens[start : start + _PROMPTS_AT_ONCE]) for start in starts]
         return np.concatenate([np.empty((0, self._texts.dim), np.float32), *parts])
@@ -178,12 +179,25 @@ class Clip:
         Raises:
             CheckpointError: the tokenizer comes from a hub that cannot be reached.
         """
-        if isinstance(self._tokenizer, WordTokenizer):
-            return self._tokenizer.unknown_words(prompts)
+        if isinstance(self.tokenizer, WordTokenizer):
+            return self.tokenizer.unknown_words(prompts)
         return []
 
+    def text_tower(self, dtype: torch.dtype) -> nn.Module:
+        """A copy without the image tower, in this precision, frozen: to differentiate through.
+
+        ``encode_text(tokens, normalize=False)`` gives the features z before ``text_head``.
+        """
+        tower = copy.deepcopy(self._model, {id(self._model.visual): None})
+        return tower.to(dtype).requires_grad_(False)
+
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
+        """Prompts to token numbers: n prompts -> (n, context length) int64.
+
+        Raises:
+            CheckpointError: it comes from a hub that cannot be reached.
+        """
         return open_tokenizer(self.checkpoint, self._context_length)
 
     def _rewritten(self, band: Band) -> tuple[EmbeddingMap, EmbeddingMap]:

@@ -112,7 +112,7 @@ def test_f20_finished_batches_stay_in_the_dataset_and_the_rest_is_made_later(
     assert dataset.exists("clip_embedding_source").values("filepath") == paths[:10]
     assert dataset.count("clip_embedding_error") == 0
 
-    clip._images._rows_at_once = None
+    clip._images._portions.rows_at_once = None
     clip._images._encode = again = Cramped(whole, 99)
     report = embed(dataset, clip, batch_size=5, progress=False)
     assert (report.computed, report.kept, report.failed) == (13, 10, {})
@@ -165,4 +165,4 @@ def test_f20_on_a_gpu_whose_memory_is_taken(checkpoint, paths):
         del held
         torch.cuda.empty_cache()
     assert close(found, np.repeat(right, len(pixels), axis=0))
-    assert clip._images._rows_at_once < len(pixels)
+    assert clip._images._portions.rows_at_once < len(pixels)
