@@ -129,9 +129,9 @@ def map_from(clip: Clip, band: Band, centre: Centre | None) -> EmbeddingMap:
     return clip.isoclip(replace(band, centred=False)).centred_on(centre.numbers)
 
 
-def seal(origin: Origin, band: Band, centre: Centre | None) -> str:
+def seal(origin: Origin, is_centred: bool, centre: Centre | None) -> str:
     """What similarities under a band depend on: the weights and, if it is centred, the centre."""
-    if not band.centred:
+    if not is_centred:
         return origin.fingerprint
     digest = "no centre" if centre is None else centre.digest
     return hashlib.sha256(f"{origin.fingerprint} {digest}".encode()).hexdigest()

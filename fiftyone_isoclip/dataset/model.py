@@ -45,8 +45,8 @@ class IsoClipModelConfig(fout.TorchImageModelConfig):
     Args:
         d: `checkpoint` (any name `find_checkpoint` knows; the zoo fills it in), `band`
             ("TOP/BOTTOM"; default: the checkpoint's own; a centred one gives plain embeddings,
-            from which a similarity index takes the centre of its field), `plain` (True gives plain CLIP
-            embeddings), `device` and `precision` ("auto"), `decoding` ("exact" or "fast"),
+            off which a similarity index takes the centre of its field), `plain` (True gives plain
+            CLIP embeddings), `device` and `precision` ("auto"), `decoding` ("exact" or "fast"),
             `keep_batch` (True: an unreadable image costs its batch-mates nothing; False:
             FiftyOne's own way, which alone honours `skip_failures=False` but loses the whole
             batch).

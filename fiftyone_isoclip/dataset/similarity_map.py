@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fiftyone_isoclip.dataset.centres import Centre, check_centre, map_from
+import fiftyone as fo
+
+from fiftyone_isoclip.dataset.centres import Centre, check_centre, map_from, read_centre
 from fiftyone_isoclip.dataset.fields import Origin
 from fiftyone_isoclip.errors import DatasetError, VectorError
 from fiftyone_isoclip.projector import EmbeddingMap
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.dataset.model import IsoClipModel
+
+
+def find_centre(dataset: fo.Dataset, config: Any) -> Centre | None:
+    """The centre of an index's field, which must be that of the index's configuration, if any.
+
+    Raises:
+        DatasetError: it is another one.
+    """
+    field, known = config.embeddings_field, config.centre
+    if field is None or config.patches_field is not None:
+        return None
+    centre = read_centre(dataset, field)
+    if known is not None and (centre is None or centre.digest != known):
+        raise DatasetError(
+            f"the index was built with centre {known}, and field {field!r} has "
+            f"{'no centre' if centre is None else centre} now; build it again"
+        )
+    return centre
 
 
 def choose_map(

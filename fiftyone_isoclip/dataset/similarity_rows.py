@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.brain.internal.core.utils as fbu
 import numpy as np
 
-from fiftyone_isoclip.dataset.centres import Centre, read_centre
+from fiftyone_isoclip.dataset.centres import Centre
 from fiftyone_isoclip.dataset.fields import Origin, read_origin
 from fiftyone_isoclip.dataset.indexed import (
     Ids,
@@ -23,7 +23,7 @@ from fiftyone_isoclip.dataset.indexed import (
 )
 from fiftyone_isoclip.dataset.similarity_field import embedding_path, existing_ids, read_field
 from fiftyone_isoclip.dataset.similarity_files import inverted_path, prepare
-from fiftyone_isoclip.dataset.similarity_map import choose_map
+from fiftyone_isoclip.dataset.similarity_map import choose_map, find_centre
 from fiftyone_isoclip.dataset.similarity_views import ThreadViews
 from fiftyone_isoclip.dataset.zoo import register
 from fiftyone_isoclip.errors import DatasetError
@@ -277,27 +277,10 @@ class SimilarityRows(ThreadViews):
         if model is None:
             return replace(indexed, is_settled=True)
         field = self.config.embeddings_field
-        centre = self._centre()
+        centre = find_centre(self._dataset, self.config)
         found = choose_map(model, indexed.source.dim, self._origin(), field, centre)
         self._remember(model, centre)
         return replace(indexed, embedding_map=found, is_settled=True)
-
-    def _centre(self) -> Centre | None:
-        """The centre of the field, which must be the one that the run was made with if it is any.
-
-        Raises:
-            DatasetError: it is another one.
-        """
-        field = self.config.embeddings_field
-        if field is None or self.config.patches_field is not None:
-            return None
-        centre, known = read_centre(self._dataset, field), self.config.centre
-        if known is not None and (centre is None or centre.digest != known):
-            raise DatasetError(
-                f"the index was built with centre {known}, and field {field!r} has "
-                f"{'no centre' if centre is None else centre} now; build it again"
-            )
-        return centre
 
     def _remember(self, model: IsoClipModel, centre: Centre | None) -> None:
         """Write into the run's configuration what the vectors are compared by."""
@@ -311,7 +294,7 @@ class SimilarityRows(ThreadViews):
 
     def _trust(self, found: EmbeddingMap | None) -> None:
         """Take over a stored map, unless the field was embedded anew by another model since."""
-        self._centre()
+        find_centre(self._dataset, self.config)
         dim = self._indexed.source.dim
         origin = self._origin()
         same = origin is None or self.config.fingerprint in (None, origin.fingerprint)

@@ -14,7 +14,7 @@ from fiftyone_isoclip.dataset.fields import dataset_of, read_origin
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
 from fiftyone_isoclip.dataset.sources import sum_sources
 from fiftyone_isoclip.dataset.targets import list_changed
-from fiftyone_isoclip.projector import Band
+from fiftyone_isoclip.projector.band import CENTRED
 
 _REMEMBERED = 64
 
@@ -113,7 +113,8 @@ def _count_changed(dataset: fo.Dataset, samples: Any, run: SavedRun, field: str)
     origin = read_origin(dataset, field)
     if origin is None:
         return int(run.counts.get("compared", 0))
-    if seal(origin, Band.parse(run.band), read_centre(dataset, field)) != run.fingerprint:
+    is_centred = run.band.endswith(CENTRED)  # runs of several bands are of none of them
+    if seal(origin, is_centred, read_centre(dataset, field)) != run.fingerprint:
         return int(run.counts.get("compared", 0))
     if not run.sources:
         return 0

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from fiftyone_isoclip.errors import BandError
 
+CENTRED = "-centred"
+"""How the text of a centred band ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Band:
@@ -39,7 +42,7 @@ class Band:
         Raises:
             BandError: the text is not two whole numbers with a slash between them.
         """
-        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*(-centred)?\s*", text)
+        match = re.fullmatch(rf"\s*(\d+)\s*/\s*(\d+)\s*({CENTRED})?\s*", text)
         if match is None:
             raise BandError(
                 f"{text!r} is not a band; write TOP/BOTTOM, for example 150/50, or "
@@ -70,7 +73,7 @@ class Band:
         return slice(self.drop_top, self.drop_top + self.count(rank))
 
     def __str__(self) -> str:
-        return f"{self.drop_top}/{self.drop_bottom}" + ("-centred" if self.centred else "")
+        return f"{self.drop_top}/{self.drop_bottom}" + CENTRED * self.centred
 
 
 WHOLE = Band()
