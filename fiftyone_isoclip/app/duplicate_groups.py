@@ -35,6 +35,7 @@ def duplicates_result(report: DuplicateReport) -> dict[str, Any]:
         "compared": report.n_compared,
         "skipped": report.n_skipped,
         "similarity": report.similarity,
+        "false_matches": report.false_matches,
         "band": report.band,
     }
 
@@ -62,6 +63,10 @@ def describe_groups(result: dict[str, Any]) -> types.Object:
     outputs.int("aliases", label="Samples that share a file with another")
     outputs.int("compared", label="Images compared")
     outputs.int("skipped", label="Images that could not be compared")
+    if result.get("false_matches") is not None:
+        outputs.float("similarity", label="Similarity from which images are duplicates")
+        label = "Share of all pairs of different files that reach it, near-copies included"
+        outputs.float("false_matches", label=label)
     outputs.str("band", label="Band")
     outputs.str("key", label="Saved view and run")
     return outputs

@@ -29,7 +29,16 @@ from fiftyone_isoclip.dataset import DEFAULT_KEEPER_RULE, DEFAULT_SIMILARITY
 from fiftyone_isoclip.dataset.duplicates import check_at_most
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.groups import DEFAULT_KEY
-from fiftyone_isoclip.dataset.thresholds import room_below
+from fiftyone_isoclip.dataset.thresholds import (
+    AUTO,
+    DEFAULT_FALSE_MATCHES,
+    check_asked,
+    one_in,
+    room_below,
+)
+
+BY_SIMILARITY, BY_FALSE_MATCHES = "similarity", "false matches"
+"""The two ways to say which images are duplicates."""
 
 
 class FindNearDuplicates(SteppedOperator):
@@ -44,7 +53,8 @@ class FindNearDuplicates(SteppedOperator):
         samples: Any,
         *,
         field: str = DEFAULT_FIELD,
-        similarity: float = DEFAULT_SIMILARITY,
+        similarity: float | str = DEFAULT_SIMILARITY,
+        false_matches: float | None = None,
         band: str | None = None,
         prefer: str = DEFAULT_KEEPER_RULE,
         at_most: float | None = None,
@@ -53,7 +63,13 @@ class FindNearDuplicates(SteppedOperator):
         delegate: bool = False,
     ) -> Any:
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
-        params = {"field": field, "similarity": similarity, "prefer": prefer, "key": key}
+        check_asked(similarity, false_matches)
+        params: dict[str, Any] = {"field": field, "prefer": prefer, "key": key}
+        if similarity == AUTO:
+            rate = DEFAULT_FALSE_MATCHES if false_matches is None else false_matches
+            params |= {"by": BY_FALSE_MATCHES, "false_matches": rate}
+        else:
+            params |= {"by": BY_SIMILARITY, "similarity": similarity}
         params |= {"band": band, "at_most": at_most, "least": least}
         return self.run(samples, params, delegate=delegate)
 
@@ -64,15 +80,7 @@ class FindNearDuplicates(SteppedOperator):
         field = choose_field(inputs, ctx)
         if field is None:
             return
-        inputs.float(
-            "similarity",
-            label="Similarity from which images are duplicates",
-            description="A cosine: 1 is identical; lower finds more, and more that only look alike",
-            min=-1,
-            max=1,
-            default=DEFAULT_SIMILARITY,
-            required=True,
-        )
+        _choose_threshold(inputs, ctx)
         going = inputs.float(
             "at_most",
             label="Let at most so many go (optional)",
@@ -89,18 +97,21 @@ class FindNearDuplicates(SteppedOperator):
         from fiftyone_isoclip.dataset import find_duplicates
 
         params = ctx.params
-        samples, similarity = target_samples(ctx), params["similarity"]
-        least = params.get("least")
+        samples, least = target_samples(ctx), params.get("least")
+        similarity, false_matches = _threshold(params)
+        if least is None and similarity != AUTO:
+            least = room_below(float(similarity))
         report = yield from follow(
             "Comparing images",
             lambda tell: find_duplicates(
                 samples,
                 field=params["field"],
                 similarity=similarity,
+                false_matches=false_matches,
                 band=parse_band(params.get("band")),
                 prefer=params["prefer"],
                 at_most=params.get("at_most") or None,
-                least=room_below(similarity) if least is None else least,
+                least=least,
                 key=params["key"],
                 progress=tell,
             ),
@@ -115,3 +126,43 @@ class FindNearDuplicates(SteppedOperator):
     def describe(self, result: dict[str, Any]) -> types.Object:
         """Counts, and how the result is undone."""
         return describe_groups(result)
+
+
+def _choose_threshold(inputs: types.Object, ctx: Context) -> None:
+    """From where on images are duplicates: a similarity, or how rare false matches shall be."""
+    view = types.RadioGroup()
+    view.add_choice(BY_SIMILARITY, label="From a similarity on")
+    view.add_choice(BY_FALSE_MATCHES, label="As far as false matches stay rare")
+    label = "Which images are duplicates"
+    inputs.enum("by", view.values(), label=label, default=BY_SIMILARITY, view=view)
+    if ctx.params.get("by") == BY_FALSE_MATCHES:
+        rate = inputs.float(
+            "false_matches",
+            label="Share of all pairs of different files that may be false matches",
+            description=f"{DEFAULT_FALSE_MATCHES:g} is {one_in(DEFAULT_FALSE_MATCHES)} pairs; "
+            "near-copies count among them, so where they are many fewer are found",
+            default=DEFAULT_FALSE_MATCHES,
+            required=True,
+        )
+        if (asked := ctx.params.get("false_matches")) is not None:
+            check(rate, lambda: check_asked(AUTO, asked))
+        return
+    inputs.float(
+        "similarity",
+        label="Similarity from which images are duplicates",
+        description="A cosine: 1 is identical; lower finds more, and more that only look alike",
+        min=-1,
+        max=1,
+        default=DEFAULT_SIMILARITY,
+        required=True,
+    )
+
+
+def _threshold(params: dict[str, Any]) -> tuple[float | str, float | None]:
+    """The similarity and the rate of false matches that were asked for.
+
+    The App keeps what was typed into a part of the form that is no longer shown.
+    """
+    if params.get("by") == BY_FALSE_MATCHES:
+        return AUTO, params["false_matches"]
+    return params["similarity"], None

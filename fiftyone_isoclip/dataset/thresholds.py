@@ -14,6 +14,21 @@ from fiftyone_isoclip.dataset.groups import similarity_of
 from fiftyone_isoclip.dataset.kept_pairs import load_pairs
 from fiftyone_isoclip.dataset.runs import SavedRun
 from fiftyone_isoclip.index import CosineIndex, Pairs
+from fiftyone_isoclip.index.false_matches import AUTO, DEFAULT_FALSE_MATCHES, check_asked, one_in
+
+__all__ = [
+    "AUTO",
+    "BINS",
+    "DEFAULT_FALSE_MATCHES",
+    "BorderPair",
+    "border_pairs",
+    "check_asked",
+    "draw_curve",
+    "draw_histogram",
+    "find_threshold",
+    "one_in",
+    "room_below",
+]
 
 STEPS = 51
 """Similarities at which the groups are counted, between the least and 1."""

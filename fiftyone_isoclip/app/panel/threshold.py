@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_isoclip.app.duplicates import BY_FALSE_MATCHES, BY_SIMILARITY
 from fiftyone_isoclip.app.panel.chosen import looked_at
 from fiftyone_isoclip.app.panel.page import Page, cosine_text
 from fiftyone_isoclip.app.panel.tab import Action, Context, prompt, recall
 from fiftyone_isoclip.dataset.groups import similarity_of
 from fiftyone_isoclip.dataset.runs import SavedRun
-from fiftyone_isoclip.dataset.thresholds import BorderPair, border_pairs
+from fiftyone_isoclip.dataset.thresholds import AUTO, BorderPair, border_pairs
 
 FIND = "find_near_duplicates"
 _MOVED = "duplicates_similarity"
@@ -119,7 +120,7 @@ def _show_pair(card: Page, pair: BorderPair, paths: Mapping[str, str]) -> None:
 def _regroup(ctx: Context) -> None:
     moved = round(float(recall(ctx, _MOVED)), 4)
     run = looked_at(ctx)
-    asked = {**_asked(run), "similarity": moved}
+    asked = {**_asked(run), "by": BY_SIMILARITY, "similarity": moved}
     prompt(ctx, FIND, ask=False, about=run.key, **asked)
 
 
@@ -130,7 +131,12 @@ def _most_certain(ctx: Context) -> None:
 
 def _asked(run: SavedRun) -> dict[str, Any]:
     """What the run was asked, for another search under its name."""
-    asked = {name: run.parameters.get(name) for name in ("field", "band", "prefer", "similarity")}
+    by_rate = run.parameters["similarity"] == AUTO
+    asked = {name: run.parameters.get(name) for name in ("field", "band", "prefer")}
+    asked["by"] = BY_FALSE_MATCHES if by_rate else BY_SIMILARITY
+    # A form that is switched over begins at what the rate gave.
+    asked["similarity"] = similarity_of(run) if by_rate else run.parameters["similarity"]
+    asked["false_matches"] = run.parameters.get("false_matches")
     known = {name: value for name, value in asked.items() if value is not None}
     least = run.details.get("least")
     return {**known, "key": run.key, **({} if least is None else {"least": least})}
