@@ -113,7 +113,7 @@ def tune(
     _check(spectrum, units, numbers, step, held_out)
     rng = np.random.default_rng(seed)
     labelled = np.flatnonzero(numbers >= 0)
-    distinct = _distinct(units, labelled)
+    distinct = distinct_rows(units, labelled)
     kept = np.sort(rng.permutation(distinct)[:MOST_IMAGES])
     sides = split_rows(numbers[kept], rng, held_out=held_out, whole_classes=whole_classes)
     choosing, holding = kept[sides[0]], kept[sides[1]]
@@ -174,8 +174,8 @@ def _check(
         )
 
 
-def _distinct(units: Float32s, rows: Rows) -> Rows:
-    """The rows without those whose content an earlier one has."""
+def distinct_rows(units: Float32s, rows: Rows) -> Rows:
+    """Of some rows of embeddings of length 1, those whose content no earlier one has."""
     if len(rows) < 2:
         return rows
     pairs = find_pairs(units[rows], _SAME_CONTENT)
