@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Made:
 
     def add(self, path: Path, split: str, kind: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw(path, seed=len(self.class_of), side=32)
+        draw(path, seed=zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode()), side=32)
         self.paths[split].append(str(path))
         self.class_of[str(path)] = kind
         return kind
@@ -139,10 +140,12 @@ def make_landmarks(root: Path, name: str, *, arrays: bool = True, protocol: int 
     return made
 
 
+_SEEN = ("red circle", "blue square", "green star", "brown fish", "pink heart", "teal house")
 CAPTIONS = {
-    f"{image}.jpg": [f"caption {number} of image {image} ." for number in range(3)]
-    for image in range(100, 106)
+    f"{number}.jpg": [f"a {what} {where} ." for where in ("on the left", "at top", "in the centre")]
+    for number, what in enumerate(_SEEN, 100)
 }
+"""In words that the demo checkpoint knows."""
 WANTED = ["101.jpg", "103.jpg", "104.jpg"]
 """The images of the split that is searched."""
 

@@ -22,6 +22,7 @@ COMMANDS = (
     "verify",
     "models",
     "spectrum",
+    "reproduce",
     "install",
     "doctor",
 )

@@ -306,6 +306,7 @@ def test_f09_every_command_answers_or_says_why_not(shape: str, tmp_path: Path) -
         "clusters": [folder],
         "search": [folder, "--text", "a red square"],
         "embed": [folder, "--out", tmp_path / "stored.npz"],
+        "reproduce": ["--data", folder],
     }
     assert {*asked, *NO_IMAGES} == set(COMMANDS)
     for name, words in asked.items():

@@ -6,7 +6,8 @@ Which split is query and which is gallery was learned from the research code of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +29,10 @@ __all__ = [
     "AbsentSetError",
     "DamagedSetError",
     "RetrievalSet",
+    "Survey",
     "TextSet",
     "open_set",
+    "survey_sets",
 ]
 
 IMAGE_SETS = (
@@ -50,6 +53,18 @@ _READERS: Mapping[str, Callable[[Path], RetrievalSet | TextSet]] = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What a folder holds of the sets that were asked for.
+
+    ``absent`` and ``damaged`` map the others to the reason.
+    """
+
+    found: Sequence[RetrievalSet | TextSet]
+    absent: Mapping[str, str]
+    damaged: Mapping[str, str]
+
+
 def open_set(root: str | Path, name: str) -> RetrievalSet | TextSet:
     """Read a set of the paper from a folder that holds it in its usual layout.
 
@@ -64,3 +79,22 @@ def open_set(root: str | Path, name: str) -> RetrievalSet | TextSet:
     if not Path(root).is_dir():
         raise IsoClipError(f"{root} is no folder; give the one that holds the sets")
     return _READERS[name](Path(root))
+
+
+def survey_sets(root: str | Path, names: Iterable[str]) -> Survey:
+    """Open the sets that a folder holds; one that is not there or damaged costs no other.
+
+    Raises:
+        IsoClipError: there is no such folder, or no set of such a name.
+    """
+    found: list[RetrievalSet | TextSet] = []
+    absent: dict[str, str] = {}
+    damaged: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        try:
+            found.append(open_set(root, name))
+        except AbsentSetError as error:
+            absent[name] = str(error)
+        except DamagedSetError as error:
+            damaged[name] = str(error)
+    return Survey(found, absent, damaged)

@@ -42,13 +42,13 @@ def open_flickr30k(root: Path) -> TextSet:
             for home in _FLICKR
             for name in ("results.csv", "results_20130124.token")
         ],
-        "the captions of Flickr30k",
+        "captions of Flickr30k",
         "get Flickr30k, of the University of Illinois at Urbana-Champaign",
     )
     names = ("karpathy_val.txt", "dataset_flickr30k.json")
     places = [f"{home}/{name}" for home in _FLICKR for name in names]
     split = first_there(
-        root, places, "the split of Flickr30k", f"get dataset_flickr30k.json {_KARPATHY}"
+        root, places, "split of Flickr30k", f"get dataset_flickr30k.json {_KARPATHY}"
     )
     wanted = _wanted_images(split)
     captions_of: dict[str, list[str]] = {}
@@ -81,7 +81,7 @@ def open_coco(root: Path) -> TextSet:
     """
     names = ("dataset_coco_light.json", "dataset_coco.json")
     places = [f"{home}/{name}" for home in _COCO for name in names]
-    path = first_there(root, places, "the captions of COCO", f"get dataset_coco.json {_KARPATHY}")
+    path = first_there(root, places, "captions of COCO", f"get dataset_coco.json {_KARPATHY}")
     images = _dicts(path, read_json(path), "images")
     captions = [
         [_text(path, sentence, "raw") for sentence in _dicts(path, image, "sentences")]
@@ -99,7 +99,7 @@ def open_nocaps(root: Path) -> TextSet:
         DamagedSetError: it is not as it is published.
     """
     place = "nocaps/nocaps_val_4500_captions.json"
-    path = first_there(root, [place], "the captions of nocaps", "get them of the project nocaps")
+    path = first_there(root, [place], "captions of nocaps", "get them of the project nocaps")
     captions_of: dict[Any, list[str]] = {}
     for annotation in _dicts(path, read_json(path), "annotations"):
         image = annotation.get("image_id")

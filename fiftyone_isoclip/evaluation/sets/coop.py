@@ -106,11 +106,11 @@ def open_coop_set(root: Path, name: str) -> RetrievalSet:
     layout = LAYOUTS[name]
     homes = [f"{base}{place}" for base in ("", "CoOp/") for place in layout.images]
     marks = [f"{home}/{layout.inside}".rstrip("/") for home in homes]
-    mark = first_there(root, marks, f"the images of {name}", f"get {layout.source}")
+    mark = first_there(root, marks, f"images of {name}", f"get {layout.source}")
     images = mark.parent if layout.inside else mark
     folders = [str(folder) for home in homes for folder in (Path(home), *Path(home).parents)]
     places = [f"{folder}/{layout.split}" for folder in dict.fromkeys([*folders, "splits"])]
-    split = first_there(root, places, f"the split of {name}", _SPLITS)
+    split = first_there(root, places, f"split of {name}", _SPLITS)
     return _read_split(name, split, images)
 
 

@@ -43,7 +43,7 @@ def open_landmarks(root: Path, name: str) -> RetrievalSet:
     """
     folder = FOLDERS[name]
     file = f"{folder}/gnd_{folder}.pkl"
-    path = first_there(root, [file, f"revisitop/{file}"], f"the ground truth of {name}", _SOURCE)
+    path = first_there(root, [file, f"revisitop/{file}"], f"ground truth of {name}", _SOURCE)
     try:
         truth = read_plain_pickle(path)
     except IsoClipError as error:

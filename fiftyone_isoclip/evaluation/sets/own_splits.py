@@ -32,7 +32,7 @@ def open_aircraft(root: Path) -> RetrievalSet:
     place = "variants.txt"
     homes = ("fgvc_aircraft", "CoOp/fgvc_aircraft", "fgvc-aircraft-2013b/data")
     places = [f"{home}/{place}" for home in homes]
-    folder = first_there(root, places, "the lists of aircraft", _AIRCRAFT_SOURCE).parent
+    folder = first_there(root, places, "lists of aircraft", _AIRCRAFT_SOURCE).parent
     classes = tuple(line.strip() for line in read_lines(folder / place))
     position = {name: label for label, name in enumerate(classes)}
     sides = []
@@ -70,7 +70,7 @@ def open_cub(root: Path) -> RetrievalSet:
         DamagedSetError: a file of it is missing or not as it is published.
     """
     places = [f"{home}/images.txt" for home in ("CUB_200_2011", "CUB_200_2011/CUB_200_2011")]
-    folder = first_there(root, places, "the list of CUB", _CUB_SOURCE).parent
+    folder = first_there(root, places, "list of the images of CUB", _CUB_SOURCE).parent
     names = dict(read_columns(folder / "images.txt", 2))
     labelled = _values(folder / "image_class_labels.txt", names)
     splits = _values(folder / "train_test_split.txt", names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -44,6 +44,29 @@ class RetrievalSet:
     test_rows: Rows
     judged: tuple[Judged, ...] = ()
 
+    def only(self, readable: Collection[str]) -> RetrievalSet:
+        """The same set without the images that are not among some paths."""
+        queries = np.flatnonzero([path in readable for path in self.query_paths])
+        gallery = np.flatnonzero([path in readable for path in self.gallery_paths])
+        query_at = _places(queries, len(self.query_paths))
+        gallery_at = _places(gallery, len(self.gallery_paths))
+        judged = [self.judged[row] for row in queries] if self.judged else []
+        return RetrievalSet(
+            self.name,
+            tuple(self.query_paths[row] for row in queries),
+            self.query_labels[queries],
+            tuple(self.gallery_paths[row] for row in gallery),
+            self.gallery_labels[gallery],
+            gallery_at[self.own_rows[queries]],
+            self.classes,
+            _there(gallery_at[self.train_rows]),
+            _there(query_at[self.test_rows]),
+            tuple(
+                Judged(*(_there(gallery_at[rows]) for rows in (each.easy, each.hard, each.junk)))
+                for each in judged
+            ),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextSet:
@@ -65,6 +88,17 @@ class TextSet:
         return no_own_rows(len(self.query_texts))
 
 
+def _places(kept: Rows, n: int) -> Rows:
+    """Where each of n rows is among those that are kept, (n + 1,); -1 for none, and for row -1."""
+    places = np.full(n + 1, -1, np.int64)
+    places[kept] = np.arange(len(kept))
+    return places
+
+
+def _there(rows: Rows) -> Rows:
+    return rows[rows >= 0]
+
+
 def no_own_rows(n: int) -> Rows:
     """Own rows of queries that are not in the gallery: (n,) of -1."""
     return np.full(n, -1, np.int64)
@@ -79,7 +113,9 @@ def first_there(root: Path, places: Sequence[str], what: str, source: str) -> Pa
     for place in places:
         if (root / place).exists():
             return root / place
-    raise AbsentSetError(f"{what} not found (looked for {', '.join(places)}); {source}")
+    raise AbsentSetError(
+        f"{root} holds no {what} (looked for {', '.join(dict.fromkeys(places))} there); {source}"
+    )
 
 
 def image_paths(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
