@@ -28,6 +28,7 @@ _SPREAD = 0.02
 """Standard deviation of the numbers a pseudo-word starts from, as of CLIP's own words."""
 
 
+STEPS = 150
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -37,8 +38,8 @@ class Inversion:
 
     Shapes: ``embeddings`` (n, r) float32, plain text embeddings, not normalised; ``losses``
     (steps + 1,), the mean over the images of 1 - cosine before the first step and after each;
-    ``cosines`` (n,) in [-1, 1], of each prompt with its image in the end. ``seconds`` is what all
-    of it took.
+    ``cosines`` (n,) in [-1, 1], of each prompt with its image in the end. ``seconds`` is what the
+    optimisation took, once the text tower was at hand.
     """
 
     embeddings: Embeddings
@@ -92,14 +93,14 @@ def invert_images(
     embeddings: npt.ArrayLike,
     *,
     prompt: str = "a photo of",
-    steps: int = 150,
+    steps: int = STEPS,
     learning_rate: float = 0.02,
     weight_decay: float = 0.01,
     tokens: int = 1,
     batch_size: int = 32,
     seed: int = 0,
     precision: str = "float32",
-    told: Callable[[int, int], None] | None = None,
+    told: Callable[[int], object] | None = None,
 ) -> Inversion:
     """Find prompts whose embeddings point where plain image embeddings (n, r) do.
 
@@ -108,15 +109,14 @@ def invert_images(
     neither on the others nor, but for rounding, on ``batch_size``, which is halved when the
     device's memory runs out. Many steps amplify that rounding: in ``precision`` "float32" equal
     calls give equal results, and another batch size may end at another prompt as good; "float64"
-    takes about twice as long and ends at the same one. ``told`` is called with (images done, images
-    in all).
+    takes about twice as long and ends at the same one. ``told`` is called with how many more
+    images are done.
 
     Raises:
         CheckpointError: the checkpoint's text tower or tokenizer is not at hand.
         IsoClipError: the embeddings are not plain ones of this checkpoint, a setting is out of its
             range, or one image alone does not fit into the device's memory.
     """
-    began = time.perf_counter()
     targets = _checked(clip, embeddings)
     _check_settings(steps=steps, tokens=tokens, batch_size=batch_size)
     prompted = PseudoPrompt(clip, prompt, tokens, _dtype(precision))
@@ -128,9 +128,10 @@ def invert_images(
         target = torch.from_numpy(targets[rows]).to(start)
         found = _optimised(prompted, target, start, steps, optimizer)
         if told is not None:
-            told(rows.stop, len(targets))
+            told(rows.stop - rows.start)
         return found
 
+    began = time.perf_counter()
     portions = Portions(prompted.device)
     portions.rows_at_once = batch_size
     parts = portions(len(targets), run)
