@@ -8,6 +8,7 @@ from fiftyone_isoclip.app.clusters import ClusterImages
 from fiftyone_isoclip.app.compare import CompareWithClip
 from fiftyone_isoclip.app.duplicates import FindNearDuplicates
 from fiftyone_isoclip.app.embed import ComputeEmbeddings
+from fiftyone_isoclip.app.evaluate import EvaluateRetrieval
 from fiftyone_isoclip.app.exact import FindExactDuplicates
 from fiftyone_isoclip.app.index import BuildSimilarityIndex
 from fiftyone_isoclip.app.leaks import FindLeaks
@@ -22,6 +23,7 @@ from fiftyone_isoclip.app.upgrades import UpgradeEmbeddings
 OPERATORS: tuple[type[Any], ...] = (
     ComputeEmbeddings,
     CompareWithClip,
+    EvaluateRetrieval,
     FindNearDuplicates,
     FindExactDuplicates,
     ReviewDuplicates,
@@ -49,6 +51,7 @@ __all__ = [
     "CompareWithClip",
     "ComputeEmbeddings",
     "DeleteRun",
+    "EvaluateRetrieval",
     "FindExactDuplicates",
     "FindLeaks",
     "FindNearDuplicates",

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import fiftyone as fo
 import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import (
     Context,
     choose_band,
     choose_field,
+    choose_labels,
     has_images,
     parse_band,
-    plain_fields,
     refuse,
     target_samples,
 )
@@ -73,7 +72,12 @@ class CompareWithClip(SteppedOperator):
             min=1,
             required=True,
         )
-        _choose_labels(inputs, ctx.dataset)
+        choose_labels(
+            inputs,
+            ctx.dataset,
+            "Which space has more neighbours with the image's own label is then told too",
+            required=False,
+        )
         name_result(inputs, ctx, DEFAULT_KEY, METHOD, lambda key: (overlap_field(key),))
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
@@ -125,18 +129,3 @@ class CompareWithClip(SteppedOperator):
         outputs.int("skipped", label="Images that could not be compared")
         outputs.str("key", label="Saved view and run")
         return outputs
-
-
-def _choose_labels(inputs: types.Object, dataset: fo.Dataset) -> None:
-    labels = dataset.get_field_schema(embedded_doc_type=fo.Classification)
-    ours = {f"{name}_{end}" for name in plain_fields(dataset) for end in ("source", "error")}
-    texts = dataset.get_field_schema(ftype=fo.StringField)
-    view = types.DropdownView()
-    for name in [*labels, *(text for text in texts if text not in ours | {"filepath"})]:
-        view.add_choice(name, label=name)
-    inputs.str(
-        "label_field",
-        label="Labels (optional)",
-        description="Which space has more neighbours with the image's own label is then told too",
-        view=view,
-    )

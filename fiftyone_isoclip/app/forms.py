@@ -159,3 +159,25 @@ def choose_field(inputs: types.Object, ctx: Context) -> str | None:
     inputs.enum("field", fields, label="Embeddings", default=default, required=True)
     chosen = ctx.params.get("field")
     return chosen if chosen in fields else default
+
+
+def choose_labels(
+    inputs: types.Object, dataset: fo.Dataset, description: str, *, required: bool
+) -> list[str]:
+    """A field of labels from a list, less the texts of this package's own; -> what it offers."""
+    labels = dataset.get_field_schema(embedded_doc_type=fo.Classification)
+    ours = {f"{name}_{end}" for name in plain_fields(dataset) for end in ("source", "error")}
+    texts = dataset.get_field_schema(ftype=fo.StringField)
+    offered = [*labels, *(text for text in texts if text not in ours | {"filepath"})]
+    view = types.DropdownView()
+    for name in offered:
+        view.add_choice(name, label=name)
+    inputs.str(
+        "label_field",
+        label="Labels" if required else "Labels (optional)",
+        description=description,
+        default=offered[0] if required and offered else None,
+        required=required,
+        view=view,
+    )
+    return offered

@@ -22,6 +22,8 @@ _HOMES = {
         "find_exact_duplicates",
     ],
     "embeddings": ["EmbedReport", "embed"],
+    "evaluation": ["evaluate"],
+    "evaluation_reports": ["EvaluationReport", "load_evaluation"],
     "file_removal": ["apply_file_removal", "plan_file_removal", "undo_file_removal"],
     "groups": ["DuplicateReport", "load_duplicates"],
     "maps": ["MapReport", "map_embeddings"],

@@ -25,6 +25,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "clusters": ("clusters", "find_clusters"),
     "leaks": ("leaks", "find_leaks"),
     "comparison": ("comparisons", "compare_with_clip"),
+    "evaluation": ("evaluation", "evaluate"),
 }
 """Which function made the runs of a method, and the module of this floor that holds it.
 

@@ -60,6 +60,7 @@ OPERATOR_HARM: dict[str, dict[str, Any]] = {
                    "key": "leaks"},
     "cluster_images": {**FIELD, "method": "kmeans", "count": 3, "key": "clusters"},
     "compare_with_clip": {**FIELD, "k": 2, "key": "comparison"},
+    "evaluate_retrieval": {**FIELD, "label_field": "label", "key": "evaluation"},
     "build_similarity_index": {**FIELD, "key": "search", "replace": True, "storage": "float16"},
     "map_embeddings": {**FIELD, "method": "pca", "key": "second_map"},
     "upgrade_embeddings": {"field": "theirs", "model": "isoclip-demo", "into": "new",

@@ -141,6 +141,7 @@ VERBS: dict[str, Callable[[Case], Any]] = {
     ][1],
     "find_leaks": lambda c: verbs.find_leaks(c.samples, splits=["train", "test"]),
     "compare_with_clip": lambda c: verbs.compare_with_clip(c.samples, label_field=None),
+    "evaluate": lambda c: verbs.evaluate(c.samples, "filepath"),
     "map_embeddings": lambda c: verbs.map_embeddings(c.samples),
     "build_similarity": lambda c: verbs.build_similarity(c.samples, MODEL, brain_key="found"),
     "find_changes": lambda c: [
@@ -154,6 +155,7 @@ VERBS: dict[str, Callable[[Case], Any]] = {
     "load_duplicates": lambda c: verbs.load_duplicates(c.dataset),
     "load_clusters": lambda c: verbs.load_clusters(c.dataset),
     "load_leaks": lambda c: verbs.load_leaks(c.dataset),
+    "load_evaluation": lambda c: verbs.load_evaluation(c.dataset),
     "load_comparison": lambda c: verbs.load_comparison(c.dataset),
     "outliers_view": lambda c: verbs.outliers_view(c.dataset, "clusters"),
     "name_cluster": lambda c: verbs.name_cluster(c.dataset, "clusters", "0", "zero"),
@@ -234,6 +236,7 @@ def test_f09_every_verb_answers_or_says_why_not(case: Case) -> None:
         assert all("image" in told or "no " in told for told in refused.values()), refused
     if case.held > 1:
         unneeded = {"map_embeddings", "name_cluster", "restore_removed"}
+        unneeded |= {"evaluate", "load_evaluation"}  # no two images have the same label
         alike = {"fit_centre"} if case.copies else set()
         assert set(refused) <= unneeded | alike, refused
 
@@ -273,7 +276,8 @@ def test_f09_every_operator_answers_or_says_why_not(case: Case, caplog) -> None:
         assert not done
     elif case.held > 1:
         of_copies = set() if case.copies else {name for name in order if "file_removal" in name}
-        assert order.keys() - done <= {"map_embeddings", "upgrade_embeddings"} | of_copies
+        unneeded = {"map_embeddings", "upgrade_embeddings", "evaluate_retrieval"}
+        assert order.keys() - done <= unneeded | of_copies
 
 
 def test_f09_every_tab_of_the_panel_is_drawn(case: Case, caplog) -> None:

@@ -1,0 +1,124 @@
+"""Samples that are asked about and samples that are found: the two sides of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fiftyone_isoclip.dataset.comparisons import SAMPLED_QUERIES, pick_queries, read_labels
+from fiftyone_isoclip.dataset.fields import dataset_of
+from fiftyone_isoclip.dataset.spaces import Space
+from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.evaluation.evaluate import Task
+from fiftyone_isoclip.index.vectors import Rows
+
+ALL_QUERIES = 5_000
+"""Up to so many samples each one is a query, for each of some ten methods; of more, as many as a
+comparison samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Which rows of a space are asked about and which are found; both are labelled.
+
+    ``labels`` are positions in ``names``, and -1 where a sample has none; ``n_unlabelled`` counts
+    those of all samples.
+    """
+
+    plain: Space
+    names: tuple[str, ...]
+    labels: Rows
+    query_rows: Rows
+    gallery_rows: Rows
+    n_unlabelled: int
+
+    @property
+    def n_compared(self) -> int:
+        """The samples on either side."""
+        return len(np.union1d(self.query_rows, self.gallery_rows))
+
+    @property
+    def query_ids(self) -> list[str]:
+        """The samples that are asked about."""
+        return [self.plain.stored.ids[row] for row in self.query_rows]
+
+    def task(self, name: str, samples: Any) -> Task:
+        """The same with the plain embeddings and the paths of the samples."""
+        queries, gallery = self.query_rows, self.gallery_rows
+        ids, vectors = self.plain.stored.ids, self.plain.stored.vectors
+        path_of = dict(zip(*samples.values(["id", "filepath"]), strict=True))
+        place = np.full(len(ids), -1)
+        place[gallery] = np.arange(len(gallery))
+        return Task(
+            name=name,
+            queries=vectors[queries],
+            query_labels=self.labels[queries],
+            gallery=vectors[gallery],
+            gallery_labels=self.labels[gallery],
+            own_rows=place[queries],
+            query_names=[path_of[ids[row]] for row in queries],
+            gallery_names=[path_of[ids[row]] for row in gallery],
+            classes=self.names,
+        )
+
+
+def split_sides(samples: Any, plain: Space, label_field: str, queries: int | str | None) -> Sides:
+    """Choose the queries among the labelled samples: by a tag or a saved view, by number, or all.
+
+    Those of a tag or view are not found themselves; with others, each is found by all but itself.
+
+    Raises:
+        DatasetError: there are no two labelled samples with embeddings, no such labels, tag or
+            view, or one side is empty.
+    """
+    labels = read_labels(samples, label_field)
+    known = [labels.get(id_) for id_ in plain.stored.ids]
+    names = tuple(sorted({label for label in known if label is not None}))
+    number = {name: place for place, name in enumerate(names)}
+    numbers = np.array([-1 if label is None else number[label] for label in known], np.int64)
+    labelled = np.flatnonzero(numbers >= 0)
+    if len(labelled) < 2:
+        raise DatasetError(
+            f"two images with embeddings and labels are needed to measure retrieval, found "
+            f"{len(labelled)} of {len(samples)}; embed() and label more images first"
+        )
+    if isinstance(queries, str):
+        sides = _apart(samples, plain, labelled, queries)
+    else:
+        sides = _picked(labelled, queries), labelled
+    n_unlabelled = sum(label is None for label in labels.values())
+    return Sides(plain, names, numbers, *sides, n_unlabelled)
+
+
+def _picked(labelled: Rows, asked: int | None) -> Rows:
+    if asked is not None and asked < 1:
+        raise DatasetError(f"{asked} queries were asked for; ask for at least 1")
+    if asked is None:
+        asked = len(labelled) if len(labelled) <= ALL_QUERIES else SAMPLED_QUERIES
+    return labelled[pick_queries(len(labelled), asked)]
+
+
+def _apart(samples: Any, plain: Space, labelled: Rows, name: str) -> tuple[Rows, Rows]:
+    named = _named_samples(samples, name)
+    asked = np.array([plain.stored.ids[row] in named for row in labelled])
+    if asked.all() or not asked.any():
+        raise DatasetError(
+            f"queries={name!r} names {np.count_nonzero(asked)} of {len(labelled)} labelled images "
+            "with embeddings; both some to ask about and some to be found are needed"
+        )
+    return labelled[asked], labelled[~asked]
+
+
+def _named_samples(samples: Any, name: str) -> set[str]:
+    """The ids of the samples with a tag, or of a saved view."""
+    dataset, tags = dataset_of(samples), samples.count_sample_tags()
+    if name in tags:
+        return set(samples.match_tags(name).values("id"))
+    if dataset.has_saved_view(name):
+        return set(dataset.load_saved_view(name).values("id"))
+    raise DatasetError(
+        f"queries={name!r} is neither a tag of these samples ({', '.join(tags) or 'none'}) nor a "
+        f"saved view of {dataset.name!r} ({', '.join(dataset.list_saved_views()) or 'none'})"
+    )
