@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from fiftyone_isoclip.encoder.batches import Batch, embed_images
+    from fiftyone_isoclip.encoder.batches import Batch, embed_images, embed_pictures
     from fiftyone_isoclip.encoder.checkpoints import Checkpoint, find_checkpoint, list_checkpoints
     from fiftyone_isoclip.encoder.clip import Clip, load_clip
     from fiftyone_isoclip.encoder.heads import HeadLocation
@@ -31,6 +31,7 @@ __all__ = [
     "Inversion",
     "PixelReader",
     "embed_images",
+    "embed_pictures",
     "find_checkpoint",
     "invert_images",
     "list_checkpoints",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "batches": ["Batch", "embed_images"],
+    "batches": ["Batch", "embed_images", "embed_pictures"],
     "checkpoints": ["Checkpoint", "find_checkpoint", "list_checkpoints"],
     "clip": ["Clip", "load_clip"],
     "heads": ["HeadLocation"],

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fiftyone_isoclip.encoder.clip import Clip
@@ -82,6 +83,12 @@ def embed_images(
         stacker.shutdown(wait=False, cancel_futures=True)
         decoders.shutdown(wait=True, cancel_futures=True)
         stacker.shutdown(wait=True)
+
+
+def embed_pictures(clip: Clip, pictures: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+    """Embed pictures in memory, n at least 1, RGB, in one batch -> (n, dim) float32."""
+    pixels = [clip.reader(np.array(picture)) for picture in pictures]
+    return clip.image_embeddings(torch.stack(pixels))
 
 
 @dataclass(frozen=True, slots=True)

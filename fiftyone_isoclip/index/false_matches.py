@@ -29,7 +29,7 @@ DRAWS = 4_000_000
 _BLOCK = 256
 _DRAWS_AT_ONCE = 2**18
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
 """Called with (rows or pairs done, in all)."""
 
 
@@ -99,8 +99,8 @@ def false_match_rates(
     """
     if len(units) < 2:
         raise VectorError(
-            f"How often random images are alike is counted over pairs, and {len(units)} image"
-            f"{'s' * (len(units) != 1)} make none; give two at least, or a similarity."
+            "How often random images are alike is counted over pairs, and there are none of "
+            f"{len(units)} image{'s' * (len(units) != 1)}; give two at least, or a similarity."
         )
     count = _count_all if len(units) <= all_rows else _count_drawn
     return count(units, draws, seed, told)

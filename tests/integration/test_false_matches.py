@@ -145,7 +145,7 @@ class TestRefusals:
         assert not dataset.list_runs()
 
     def test_none_at_all(self, dataset, planted):
-        with pytest.raises(VectorError, match="0 images make none"):
+        with pytest.raises(VectorError, match="none of 0 images"):
             find_duplicates(dataset.limit(0), similarity="auto")
 
     @pytest.mark.parametrize(

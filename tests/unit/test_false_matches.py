@@ -152,7 +152,7 @@ class TestRefusals:
 
     def test_no_pairs_at_all(self) -> None:
         for n in (0, 1):
-            with pytest.raises(VectorError, match=f"{n} image"):
+            with pytest.raises(VectorError, match=f"none of {n} image"):
                 false_match_rates(np.ones((n, 3), np.float32))
 
     def test_too_many_identical_embeddings(self) -> None:

@@ -78,7 +78,7 @@ class TestRefusals:
         assert "take more images, or give a similarity" in told
 
     def test_no_file_at_all(self, clip):
-        with pytest.raises(VectorError, match="0 images make none"):
+        with pytest.raises(VectorError, match="none of 0 images"):
             find_file_duplicates([], clip, similarity="auto")
 
     def test_both_a_similarity_and_a_rate(self, folder):
