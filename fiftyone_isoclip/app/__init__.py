@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fiftyone_isoclip.app.centres import FitCentre
 from fiftyone_isoclip.app.clusters import ClusterImages
 from fiftyone_isoclip.app.compare import CompareWithClip
 from fiftyone_isoclip.app.duplicates import FindNearDuplicates
@@ -35,6 +36,7 @@ OPERATORS: tuple[type[Any], ...] = (
     ClusterImages,
     BuildSimilarityIndex,
     MapEmbeddings,
+    FitCentre,
     UpgradeEmbeddings,
     DeleteRun,
     RenameRun,
@@ -55,6 +57,7 @@ __all__ = [
     "FindExactDuplicates",
     "FindLeaks",
     "FindNearDuplicates",
+    "FitCentre",
     "IsoClipPanel",
     "MapEmbeddings",
     "PlanFileRemoval",

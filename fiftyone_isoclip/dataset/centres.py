@@ -73,6 +73,21 @@ def fit_centre(samples: Any, field: str = DEFAULT_FIELD, *, overwrite: bool = Fa
             band, or they all look the same.
     """
     dataset = dataset_of(samples)
+    origin = check_fit(dataset, field, overwrite)
+    stored = read_vectors(samples, field, origin.dim)
+    changed = list_changed(samples, field, origin.fingerprint)
+    stored = stored.without(dict.fromkeys(changed, CHANGED))
+    centre = Centre(_mean(stored.vectors, field), len(stored.ids), origin.fingerprint)
+    insist(dataset, lambda: write_info(dataset, field, _INFO, _told(centre)))
+    return centre
+
+
+def check_fit(dataset: fo.Dataset, field: str, overwrite: bool) -> Origin:
+    """Make sure that a centre can be fitted on a field; -> what made its vectors.
+
+    Raises:
+        DatasetError: there are no plain embeddings, or there is a centre and it may not go.
+    """
     origin = need_origin(dataset, field)
     if origin.band is not None:
         raise DatasetError(
@@ -86,12 +101,7 @@ def fit_centre(samples: Any, field: str = DEFAULT_FIELD, *, overwrite: bool = Fa
             "from it would not hold from another one; use it, or pass overwrite=True and make runs "
             "and indexes of centred bands again"
         )
-    stored = read_vectors(samples, field, origin.dim)
-    changed = list_changed(samples, field, origin.fingerprint)
-    stored = stored.without(dict.fromkeys(changed, CHANGED))
-    centre = Centre(_mean(stored.vectors, field), len(stored.ids), origin.fingerprint)
-    insist(dataset, lambda: write_info(dataset, field, _INFO, _told(centre)))
-    return centre
+    return origin
 
 
 def read_centre(dataset: fo.Dataset, field: str) -> Centre | None:

@@ -62,6 +62,7 @@ OPERATOR_HARM: dict[str, dict[str, Any]] = {
     "compare_with_clip": {**FIELD, "k": 2, "key": "comparison"},
     "evaluate_retrieval": {**FIELD, "label_field": "label", "key": "evaluation"},
     "build_similarity_index": {**FIELD, "key": "search", "replace": True, "storage": "float16"},
+    "fit_centre": {**FIELD, "overwrite": True},
     "map_embeddings": {**FIELD, "method": "pca", "key": "second_map"},
     "upgrade_embeddings": {"field": "theirs", "model": "isoclip-demo", "into": "new",
                            "check_images": False},

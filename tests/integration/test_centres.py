@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fiftyone_isoclip import fit_centre
+from fiftyone_isoclip.app import ClusterImages, FitCentre
 from fiftyone_isoclip.dataset import (
     build_similarity,
     compare_with_clip,
@@ -26,6 +27,7 @@ from fiftyone_isoclip.dataset import (
     upgrade,
 )
 from fiftyone_isoclip.dataset.centres import Centre, read_centre
+from fiftyone_isoclip.dataset.fields import need_origin, write_origin
 from fiftyone_isoclip.dataset.groups import DuplicateReport
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.staleness import find_staleness
@@ -33,6 +35,7 @@ from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import BandError, DatasetError, VectorError
 from fiftyone_isoclip.files import embed_files, find_file_duplicates
 from fiftyone_isoclip.projector import Band
+from tests.operators import Offered
 from tests.pictures import draw_many, recompress
 from tests.reference import paper
 
@@ -107,6 +110,7 @@ def test_it_is_kept_with_the_field_also_of_a_clone(dataset: fo.Dataset, gallery:
     clone = dataset.clone()
     clone.rename_sample_field(FIELD, "called")
     clone.rename_sample_field(f"{FIELD}_source", "called_source")
+    write_origin(dataset, FIELD, need_origin(dataset, FIELD))
     for where, field in ((dataset, FIELD), (clone, "called")):
         found = read_centre(where, field)
         assert found is not None and (found.n, found.digest) == (12, centre.digest)
@@ -370,6 +374,22 @@ def test_a_centre_is_not_replaced_unasked_nor_fitted_on_what_has_none(
         upgrade(dataset, FIELD, checkpoint, band=Band.parse(BAND))
     with pytest.raises(DatasetError, match="has no field 'nothing'"):
         fit_centre(dataset, "nothing")
+
+
+def test_the_app_fits_a_centre_and_its_forms_ask_for_one(
+    dataset: fo.Dataset, gallery: list[str], more: Callable[[], list[str]]
+) -> None:
+    clusters = Offered(ClusterImages, dataset)
+    asked = {"field": FIELD, "band": BAND}
+    assert ["fit_centre" in told for told in clusters.refusals(**asked)] == [True]
+    offer = Offered(FitCentre, dataset.select(gallery[:7]))
+    told = offer.run(**offer.defaults(field=FIELD, overwrite=False))
+    centre = read_centre(dataset, FIELD)
+    assert told == {"field": FIELD, "images": 7, "centre": centre.digest} and centre.n == 7
+    assert clusters.refusals(**asked) == []
+    assert ["already" in told for told in offer.refusals(field=FIELD)] == [True]
+    told = Offered(FitCentre, dataset).run(**offer.defaults(field=FIELD, overwrite=True))
+    assert told["images"] == read_centre(dataset, FIELD).n == 12
 
 
 def test_files_have_no_centre(checkpoint: str, pictures: Path) -> None:
