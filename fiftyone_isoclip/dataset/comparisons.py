@@ -24,15 +24,15 @@ from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import Column, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.index.agreement import centred, label_shares, neighbors_of_rows, overlaps
+from fiftyone_isoclip.index.agreement import (
+    centred,
+    label_shares,
+    neighbors_of_rows,
+    overlaps,
+    pick_queries,
+)
 from fiftyone_isoclip.index.vectors import Rows
 from fiftyone_isoclip.projector import WHOLE, Band
-
-ALL_QUERIES = 20_000
-"""Up to so many samples each one is a query; of more, ``SAMPLED_QUERIES`` are picked at random."""
-SAMPLED_QUERIES = 2_000
-
-_SEED = 0
 
 Progress = bool | Callable[[Any], None] | None
 """As in FiftyOne: show a bar or not, its own setting (None), or a function called with the bar."""
@@ -186,15 +186,6 @@ def read_labels(samples: Any, label_field: str) -> Mapping[str, str | None]:
             f"{dataset.name!r}, found {was}"
         )
     return dict(zip(*samples.values(["id", path]), strict=True))
-
-
-def pick_queries(n: int, asked: int | None) -> Rows:
-    """Some of n rows, picked at random but always the same; None is all, or ``SAMPLED_QUERIES``."""
-    if asked is None:
-        asked = n if n <= ALL_QUERIES else SAMPLED_QUERIES
-    if asked >= n:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(_SEED).choice(n, asked, replace=False))
 
 
 def _precision(

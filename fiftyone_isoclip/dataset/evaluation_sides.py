@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_isoclip.dataset.comparisons import SAMPLED_QUERIES, pick_queries, read_labels
+from fiftyone_isoclip.dataset.comparisons import read_labels
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.spaces import Space
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.evaluation.evaluate import Task
+from fiftyone_isoclip.index.agreement import SAMPLED_QUERIES, pick_queries
 from fiftyone_isoclip.index.vectors import Rows
 
 ALL_QUERIES = 5_000

@@ -10,7 +10,21 @@ import numpy as np
 from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors
 from fiftyone_isoclip.index.vectors import Float32s, Float64s, Rows, Table, unit_rows
 
+ALL_QUERIES = 20_000
+"""Up to so many rows each one is a query; of more, ``SAMPLED_QUERIES`` are picked at random."""
+SAMPLED_QUERIES = 2_000
+
 _BLOCK_QUERIES = 512
+_SEED = 0
+
+
+def pick_queries(n: int, asked: int | None = None) -> Rows:
+    """Some of n rows, picked at random but always the same; None is all, or ``SAMPLED_QUERIES``."""
+    if asked is None:
+        asked = n if n <= ALL_QUERIES else SAMPLED_QUERIES
+    if asked >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(_SEED).choice(n, asked, replace=False))
 
 
 def neighbors_of_rows(

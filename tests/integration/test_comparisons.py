@@ -13,9 +13,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from fiftyone_isoclip import Band, compare_with_clip, embed, load_clip
 from fiftyone_isoclip.app.compare import CompareWithClip
-from fiftyone_isoclip.dataset import comparisons, delete_run, load_comparison, load_run
+from fiftyone_isoclip.dataset import delete_run, load_comparison, load_run
 from fiftyone_isoclip.dataset.comparison_reports import ComparisonReport, LabelPrecision
 from fiftyone_isoclip.errors import BandError, DatasetError
+from fiftyone_isoclip.index import agreement
 from tests.galleries import add_pictures, paint_gallery
 
 FIELD = "clip_embedding"
@@ -114,8 +115,8 @@ def test_many_samples_are_asked_about_by_a_sample_of_them(
 ) -> None:
     whole = compare_with_clip(labelled, band=BAND, k=4, progress=False).dataset
     truth = dict(zip(*whole.values(["id", "comparison_overlap"]), strict=True))
-    monkeypatch.setattr(comparisons, "ALL_QUERIES", 30)
-    monkeypatch.setattr(comparisons, "SAMPLED_QUERIES", 12)
+    monkeypatch.setattr(agreement, "ALL_QUERIES", 30)
+    monkeypatch.setattr(agreement, "SAMPLED_QUERIES", 12)
     report = compare_with_clip(labelled, band=BAND, k=4, progress=False)
     assert (report.queries, report.n_compared) == (12, 40)
     assert "12 queries picked at random among 40 images" in str(report)
