@@ -19,7 +19,9 @@ from fiftyone_isoclip.evaluation.scores import MethodScores
 if TYPE_CHECKING:
     from fiftyone_isoclip.evaluation.copy_detection import CopyEvaluation
 
-_EXAMPLES = 8
+_EXAMPLES = 9
+_IN_A_ROW = 6
+"""Pictures, an edited one and its original in turn."""
 
 
 def make_copy_page(evaluation: CopyEvaluation, parameters: Mapping[str, object]) -> Page:
@@ -93,14 +95,13 @@ def _examples(evaluation: CopyEvaluation) -> Pictures:
     scores = band.values["mAP"]
     original = {group: row for row, group in enumerate(task.gallery_groups.tolist())}
     worst = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")[:_EXAMPLES]
-    rows = []
+    shown = []
     for query in worst.tolist():
         if scores[query] < 1:
             place = original[int(task.query_groups[query])]
             told = f"{task.attacks[query]}\n{band.name}: average precision {scores[query]:.3f}"
-            rows.append(
-                [(task.query_names[query], told), (task.gallery_names[place], "its original")]
-            )
+            shown += [(task.query_names[query], told), (task.gallery_names[place], "its original")]
+    rows = [shown[start : start + _IN_A_ROW] for start in range(0, len(shown), _IN_A_ROW)]
     return Pictures(
         "Copies found last",
         f"The edited pictures whose originals {band.name} ranks lowest: the extremes, not the "

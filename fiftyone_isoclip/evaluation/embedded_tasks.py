@@ -1,0 +1,128 @@
+"""Labelled images and texts, embedded: the tasks on which methods are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.evaluation.copy_detection import CopyTask
+from fiftyone_isoclip.evaluation.evaluate import Task
+from fiftyone_isoclip.evaluation.labelled_files import NO_QUERIES, Copies, Labelled
+from fiftyone_isoclip.files.embeddings import FileEmbeddings, Progress, embed_files
+from fiftyone_isoclip.files.listing import file_identity
+from fiftyone_isoclip.index.vectors import Rows
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.encoder import Clip
+
+
+def embed_task(
+    name: str,
+    clip: Clip,
+    gallery: Labelled,
+    queries: Labelled | None = None,
+    progress: Progress | None = None,
+) -> tuple[Task, FileEmbeddings]:
+    """Embed labelled images; without queries each of the gallery asks for its like.
+
+    Each real file is embedded once, and is left out of its own results. Files that cannot be read
+    are left out, and told in the embeddings.
+
+    Raises:
+        IsoClipError: no image can be read on one of the two sides.
+    """
+    asked = gallery if queries is None else queries
+    names = list(dict.fromkeys([*gallery.names, *asked.names]))
+    embedded = embed_files(names, clip, progress=progress)
+    places, rows = _find_rows(embedded, gallery.names)
+    asked_places, asked_rows = _find_rows(embedded, asked.names)
+    _check_sides(asked_rows, rows, embedded)
+    classes = tuple(sorted({*gallery.labels, *asked.labels}))
+    number = {label: place for place, label in enumerate(classes)}
+    row_in_gallery = {row: place for place, row in enumerate(rows.tolist())}
+    task = Task(
+        name=name,
+        queries=embedded.embeddings[asked_rows],
+        query_labels=_numbers(number, asked.labels, asked_places),
+        gallery=embedded.embeddings[rows],
+        gallery_labels=_numbers(number, gallery.labels, places),
+        own_rows=np.array([row_in_gallery.get(row, -1) for row in asked_rows.tolist()], np.int64),
+        query_names=[asked.names[place] for place in asked_places],
+        gallery_names=[gallery.names[place] for place in places],
+        classes=classes,
+    )
+    return task, embedded
+
+
+def embed_texts(name: str, clip: Clip, texts: Labelled) -> Task:
+    """Embed labelled texts, each of which asks for its like among the others."""
+    vectors = clip.text_embeddings(texts.names)
+    classes = tuple(sorted(set(texts.labels)))
+    number = {label: place for place, label in enumerate(classes)}
+    labels = _numbers(number, texts.labels, range(len(texts)))
+    own_rows = np.arange(len(texts))
+    return Task(name, vectors, labels, vectors, labels, own_rows, texts.names, texts.names, classes)
+
+
+def embed_copies(
+    name: str, clip: Clip, copies: Copies, progress: Progress | None = None
+) -> tuple[CopyTask, FileEmbeddings]:
+    """Embed pictures and their copies; files that cannot be read are left out, and told.
+
+    Raises:
+        IsoClipError: no edited picture can be read, or none of the others.
+    """
+    embedded = embed_files(copies.names, clip, progress=progress)
+    places, rows = _find_rows(embedded, copies.names)
+    number = {group: place for place, group in enumerate(dict.fromkeys(copies.groups))}
+    # What is a copy of nothing has a number of its own.
+    groups = np.array(
+        [number[copies.groups[place]] if copies.groups[place] else -1 - place for place in places],
+        np.int64,
+    )
+    names = [copies.names[place] for place in places]
+    attacks = [copies.attacks[place] for place in places]
+    edited = np.array([attack not in NO_QUERIES for attack in attacks], bool)
+    asked = np.flatnonzero(edited)
+    # Ties are ranked in gallery order: in that of a table originals come first, and would win all.
+    searched = np.random.default_rng(0).permutation(np.flatnonzero(~edited))
+    _check_sides(asked, searched, embedded)
+    task = CopyTask(
+        name=name,
+        queries=embedded.embeddings[rows[asked]],
+        query_groups=groups[asked],
+        attacks=[attacks[row] for row in asked],
+        gallery=embedded.embeddings[rows[searched]],
+        gallery_groups=groups[searched],
+        query_names=[names[row] for row in asked],
+        gallery_names=[names[row] for row in searched],
+    )
+    return task, embedded
+
+
+def _find_rows(embedded: FileEmbeddings, names: Sequence[str]) -> tuple[list[int], Rows]:
+    """The places in a list of what could be read, each real file once, and its rows."""
+    row_of = {file_identity(path): row for row, path in enumerate(embedded.embedded_paths)}
+    found: dict[int, int] = {}
+    for place, name in enumerate(names):
+        row = row_of.get(file_identity(name))
+        if row is not None:
+            found.setdefault(row, place)
+    return list(found.values()), np.array(list(found), np.int64)
+
+
+def _check_sides(queries: Rows, gallery: Rows, embedded: FileEmbeddings) -> None:
+    if not len(queries) or not len(gallery):
+        path, reason = next(iter(embedded.failed.items()), ("the folder", "it holds no image"))
+        raise IsoClipError(
+            f"of {len(embedded.paths)} images {len(embedded.rows)} could be read: "
+            f"{len(queries)} to search with and {len(gallery)} to search in; give both ({path}: "
+            f"{reason})"
+        )
+
+
+def _numbers(number: Mapping[str, int], labels: Sequence[str], places: Sequence[int]) -> Rows:
+    return np.array([number[labels[place]] for place in places], np.int64)
