@@ -12,7 +12,7 @@ from fiftyone_isoclip.cli.screen import note, note_failures, progress_bar, repor
 from fiftyone_isoclip.errors import CheckpointError, IsoClipError
 
 if TYPE_CHECKING:
-    from fiftyone_isoclip.evaluation.reproduction import Reproduction
+    from fiftyone_isoclip.evaluation.reproduction_results import Reproduction
     from fiftyone_isoclip.evaluation.sets import Survey
 
 DataFolder = Annotated[
@@ -96,11 +96,13 @@ def run_reproduce(
     # Imported only now: what is missing is told at once, without the seconds that torch takes.
     from fiftyone_isoclip.evaluation.paper import BACKBONES
     from fiftyone_isoclip.evaluation.report import write_page
+    from fiftyone_isoclip.evaluation.report.machine import describe_machine
     from fiftyone_isoclip.evaluation.reproduction_page import make_page, to_json
 
     done, failed = _reproduce_all(model or list(BACKBONES), survey, oti, cache, device)
     result = {
         "data": str(data),
+        "machine": describe_machine(),
         "absent": dict(survey.absent),
         "damaged": dict(survey.damaged),
         "failed_models": failed,

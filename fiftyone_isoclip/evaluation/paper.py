@@ -18,6 +18,9 @@ BACKBONES: Mapping[str, str] = {
 }
 """Checkpoints of the paper's table, and what it calls them."""
 
+LATENCY = "latency_ms"
+"""The column of the milliseconds a query, measured by the paper's authors on their machine."""
+
 _METHODS: Mapping[Kind, str] = {"plain": "clip", "band": "isoclip", "inversion": "oti"}
 
 
@@ -29,7 +32,7 @@ def paper_backbone(checkpoint: Checkpoint) -> str | None:
 
 
 def paper_figure(kind: Kind, backbone: str | None, column: str) -> float | None:
-    """The mAP in percent of a method on a set, or its ``latency_ms`` a query; None if not told."""
+    """The mAP in percent of a method on a set, or another column; None if the paper has none."""
     return paper_table().get((_METHODS.get(kind, ""), backbone or ""), {}).get(column)
 
 

@@ -2,81 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fiftyone_isoclip import files
-from fiftyone_isoclip.encoder.checkpoints import Checkpoint
+from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import IsoClipError, StoreError
-from fiftyone_isoclip.evaluation.methods import PLAIN, Kind, Method
+from fiftyone_isoclip.evaluation.inversion_method import oti_method
+from fiftyone_isoclip.evaluation.latency import measure_latency
+from fiftyone_isoclip.evaluation.methods import PLAIN, Method
 from fiftyone_isoclip.evaluation.paper import paper_backbone, paper_figure
+from fiftyone_isoclip.evaluation.reproduction_results import Measured, Reproduction, SetResult
 from fiftyone_isoclip.evaluation.set_scores import MAP, score_set
 from fiftyone_isoclip.evaluation.sets import RetrievalSet, Survey, TextSet
-from fiftyone_isoclip.index.vectors import Float32s, Float64s, unit_rows
+from fiftyone_isoclip.index.vectors import Float32s, unit_rows
 from fiftyone_isoclip.projector import Band, EmbeddingMap
 
-if TYPE_CHECKING:
-    from fiftyone_isoclip.encoder import Clip
+TIMED_QUERIES = 3
+"""Of each set, five times each: enough for a median, and OTI takes seconds a query."""
 
 _TEXTS_AT_ONCE = 1024
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
 """Opens a bar, told what is done and how often; what it gives is told how many more are done."""
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """One method on one set.
-
-    ``metrics`` are means in percent, ``average_precision`` is one number a query in [0, 1], (n,),
-    NaN where the protocol leaves the query out. ``paper`` is the mAP that the paper reports, in
-    percent, None if it reports none.
-    """
-
-    method: str
-    kind: Kind
-    metrics: Mapping[str, float]
-    average_precision: Float64s
-    paper: float | None
-
-    @property
-    def difference(self) -> float | None:
-        """How much more the mAP is than in the paper, in percent points."""
-        return None if self.paper is None else self.metrics[MAP] - self.paper
-
-
-@dataclass(frozen=True, eq=False)
-class SetResult:
-    """What was measured on a set; ``left_out`` maps images that cannot be read to the reason."""
-
-    name: str
-    of_texts: bool
-    n_queries: int
-    n_gallery: int
-    left_out: Mapping[str, str]
-    measured: Sequence[Measured]
-
-
-@dataclass(frozen=True, eq=False)
-class Reproduction:
-    """One checkpoint on the sets that are there; ``failed`` maps others of them to the reason.
-
-    ``backbone`` is what the paper calls the checkpoint, None if it is none of the paper's;
-    ``computed`` says on which device and in which precision its towers ran.
-    """
-
-    checkpoint: Checkpoint
-    backbone: str | None
-    image_band: Band
-    text_band: Band
-    computed: str
-    results: Sequence[SetResult]
-    failed: Mapping[str, str]
 
 
 def reproduce(
@@ -141,45 +95,58 @@ class _Bench:
             embedded.embeddings[[row_of[path] for path in paths]]
             for paths in (kept.query_paths, kept.gallery_paths)
         )
-        methods = self.image_methods(queries, gallery)
-        return self.result(kept, (len(queries), len(gallery)), methods, embedded.failed)
+        scored = self.scored(kept, self.image_methods(kept.name, queries, gallery))
+        seconds = self.seconds(kept, gallery)
+        measured = [replace(each, seconds_per_query=seconds[each.method]) for each in scored]
+        return SetResult(kept.name, False, len(queries), len(gallery), embedded.failed, measured)
 
     def texts(self, found: TextSet) -> SetResult:
         sides = found.query_texts, found.gallery_texts
         with self.progress(f"Embedding {found.name}", sum(map(len, sides))) as advance:
             queries, gallery = (self.embed_texts(texts, advance) for texts in sides)
         methods = _plain_and_band(queries, gallery, self.clip.text_band, self.clip.isoclip_text())
-        return self.result(found, (len(queries), len(gallery)), methods, {})
+        measured = self.scored(found, methods)
+        return SetResult(found.name, True, len(queries), len(gallery), {}, measured)
 
-    def result(
-        self,
-        found: RetrievalSet | TextSet,
-        sizes: tuple[int, int],
-        methods: Iterable[Method],
-        left_out: Mapping[str, str],
-    ) -> SetResult:
-        backbone = paper_backbone(self.clip.checkpoint)
-        measured = []
-        for method in methods:
-            metrics, average_precision = score_set(found, method)
-            figure = paper_figure(method.kind, backbone, found.name)
-            measured.append(Measured(method.name, method.kind, metrics, average_precision, figure))
-        return SetResult(found.name, isinstance(found, TextSet), *sizes, left_out, measured)
-
-    def image_methods(self, queries: Float32s, gallery: Float32s) -> Iterator[Method]:
+    def image_methods(self, name: str, queries: Float32s, gallery: Float32s) -> Iterator[Method]:
         """One after the other: a large set is held in memory once more for each."""
         yield from _plain_and_band(queries, gallery, self.clip.image_band, self.clip.isoclip())
         if self.inversion:
-            from fiftyone_isoclip.evaluation.inversion_method import oti_method  # imports torch
+            with self.progress(f"Inverting {name}", len(queries)) as advance:
+                yield oti_method(self.clip, queries, gallery, told=advance)
 
-            yield oti_method(self.clip, queries, gallery)
+    def scored(self, found: RetrievalSet | TextSet, methods: Iterable[Method]) -> list[Measured]:
+        backbone = paper_backbone(self.clip.checkpoint)
+        measured = []
+        for method in methods:
+            with self.progress(f"{method.name} on {found.name}", len(method.queries)) as advance:
+                metrics, average_precision = score_set(found, method, advance)
+            if isnan(metrics[MAP]):
+                raise IsoClipError(f"no query of {found.name} has anything to be found")
+            figure = paper_figure(method.kind, backbone, found.name)
+            measured.append(
+                Measured(method.name, method.kind, metrics, average_precision, None, figure)
+            )
+        return measured
+
+    def seconds(self, found: RetrievalSet, gallery: Float32s) -> dict[str, float]:
+        """Median seconds a query by method."""
+        timed = measure_latency(
+            self.clip,
+            found.query_paths[:TIMED_QUERIES],
+            gallery,
+            [self.clip.image_band],
+            inversion=self.inversion,
+        )
+        return {each.method: each.seconds for each in timed.methods}
 
     def embed(self, found: RetrievalSet) -> files.FileEmbeddings:
         """The plain embeddings of a set's images, from the cache if it holds these paths."""
         paths = tuple(dict.fromkeys((*found.query_paths, *found.gallery_paths)))
         kept = None
         if self.cache_folder is not None:
-            kept = self.cache_folder / f"{found.name}-{self.clip.fingerprint[:16]}.npz"
+            weights = f"{self.clip.fingerprint[:16]}-{self.clip.precision}"
+            kept = self.cache_folder / f"{found.name}-{weights}.npz"
             held = _read_kept(kept, self.clip)
             if held is not None and set(held.paths) == set(paths):
                 return held

@@ -10,7 +10,7 @@ import numpy as np
 from fiftyone_isoclip.evaluation.comparison import made_by
 from fiftyone_isoclip.evaluation.methods import Kind
 from fiftyone_isoclip.evaluation.metrics.bootstrap import Interval
-from fiftyone_isoclip.evaluation.reproduction import Measured, Reproduction, SetResult
+from fiftyone_isoclip.evaluation.reproduction_results import Measured, Reproduction, SetResult
 from fiftyone_isoclip.evaluation.set_scores import MAP
 
 _DEVIATES = 1.959964

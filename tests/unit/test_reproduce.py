@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import shutil
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -23,15 +25,12 @@ from fiftyone_isoclip import files
 from fiftyone_isoclip.encoder import find_checkpoint, load_clip
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 from fiftyone_isoclip.errors import IsoClipError
-from fiftyone_isoclip.evaluation import paper, reproduction
-from fiftyone_isoclip.evaluation.reproduction import (
-    Measured,
-    Reproduction,
-    SetResult,
-    reproduce,
-)
+from fiftyone_isoclip.evaluation import latency, paper, reproduction
+from fiftyone_isoclip.evaluation.inversion_method import oti_method
+from fiftyone_isoclip.evaluation.reproduction import reproduce
 from fiftyone_isoclip.evaluation.reproduction_means import find_means, verdict
 from fiftyone_isoclip.evaluation.reproduction_page import make_rows
+from fiftyone_isoclip.evaluation.reproduction_results import Measured, Reproduction, SetResult
 from fiftyone_isoclip.evaluation.sets import IMAGE_SETS, TEXT_SETS, open_set, survey_sets
 from tests.pictures import draw_many
 from tests.small_sets import make_aircraft, make_all_sets, make_coop_set, make_landmarks
@@ -217,6 +216,8 @@ def test_beside_a_checkpoint_of_the_paper_stand_its_figures_and_the_difference(
     ours = found.results[0].measured[1]
     assert cells[0][-3:] == [f"{ours.metrics['mAP']:.1f}", "85.0", f"{ours.difference:+.1f}"]
     assert cells[2][-2:] == ["-", "-"]
+    assert cells[4][0] == "milliseconds a query"
+    assert cells[4][4:6] == cells[4][7:] == ["6", "-"]
 
 
 def test_only_the_papers_own_weights_count_as_the_papers():
@@ -264,7 +265,9 @@ def test_images_that_cannot_be_read_are_left_out_and_told(tmp_path, clip):
     made = make_aircraft(tmp_path)
     for split in ("test", "train"):
         Path(made.paths[split][0]).write_bytes(b"<html>not found</html>")
-    (result,) = reproduce(survey_sets(tmp_path, ["aircraft"]), clip).results
+    found = reproduce(survey_sets(tmp_path, ["aircraft"]), clip)
+    assert make_rows(found)[1][0][:3] == ["aircraft (2 left out)", "5", "8"]
+    (result,) = found.results
     assert list(result.left_out) == [made.paths[split][0] for split in ("test", "train")]
     assert (result.n_queries, result.n_gallery) == (5, 8)
     whole = open_set(tmp_path, "aircraft")
@@ -344,7 +347,7 @@ def made_up(plain, band, n_sets=1):
     """A reproduction with given average precisions of the queries."""
     precision = {"plain": np.array(plain), "band": np.array(band)}
     measured = [
-        Measured(name, kind, {"mAP": 100 * precision[kind].mean()}, precision[kind], None)
+        Measured(name, kind, {"mAP": 100 * precision[kind].mean()}, precision[kind], 0.01, None)
         for kind, name in (("plain", "plain CLIP"), ("band", "IsoCLIP 4/32"))
     ]
     results = [SetResult(str(n), False, len(plain), 1, {}, measured) for n in range(n_sets)]
@@ -376,6 +379,33 @@ def test_the_interval_is_that_of_a_bootstrap_of_the_queries():
     gains = 100 * (found.results[0].measured[1].average_precision - plain)
     draws = rng.choice(gains, (4000, 2, 400)).mean(axis=2).mean(axis=1)
     assert (low, high) == pytest.approx(tuple(np.quantile(draws, (0.025, 0.975))), abs=0.1)
+
+
+def test_inversion_is_measured_when_it_is_asked_for(tmp_path, clip, monkeypatch):
+    """With few steps, because all that is asked here is whose figures stand in the table."""
+    quick = partial(oti_method, steps=10)
+    monkeypatch.setattr(reproduction, "oti_method", quick)
+    monkeypatch.setattr(latency, "invert_images", partial(latency.invert_images, steps=10))
+    make_coop_set(tmp_path, "caltech")
+    (result,) = reproduce(survey_sets(tmp_path, ["caltech"]), clip, inversion=True).results
+    plain, band, inverted = result.measured
+    found = open_set(tmp_path, "caltech")
+    queries, gallery = plain_sides(clip, found)
+    expected = expected_labelled(found, (quick(clip, queries, gallery).queries, gallery))["mAP"]
+    assert inverted.metrics["mAP"] == pytest.approx(expected, abs=1e-3)
+    assert inverted.metrics["mAP"] != plain.metrics["mAP"]
+    assert inverted.seconds_per_query > max(plain.seconds_per_query, band.seconds_per_query)
+
+
+def test_a_set_in_which_nothing_can_be_found_fails_alone(tmp_path, clip):
+    make_landmarks(tmp_path, "rparis", arrays=False)
+    path = tmp_path / "rparis6k/gnd_rparis6k.pkl"
+    truth = pickle.loads(path.read_bytes())
+    truth["gnd"] = [{**judged, "easy": []} for judged in truth["gnd"]]
+    path.write_bytes(pickle.dumps(truth, protocol=2))
+    found = reproduce(survey_sets(tmp_path, ["rparis"]), clip)
+    assert "no query of rparis has anything to be found" in found.failed["rparis"]
+    assert verdict(found).startswith("No set of images was measured with isoclip-demo: self-")
 
 
 def test_a_folder_of_pictures_is_no_set(tmp_path):
