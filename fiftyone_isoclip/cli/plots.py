@@ -1,7 +1,8 @@
-"""The picture that `isoclip spectrum --plot` draws."""
+"""The pictures that `isoclip spectrum --plot` and `isoclip tune --plot` draw."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.evaluation.sweep import Plane
+from fiftyone_isoclip.evaluation.tuning_page import draw_plane
 from fiftyone_isoclip.index.whole_files import write_whole
 
 
@@ -35,6 +38,23 @@ def draw_spectrum(clip: Clip, path: Path) -> None:
     )
     axes.margins(x=0)
     axes.legend(loc="lower left")
+    _save(figure, path)
+
+
+def draw_planes(planes: Sequence[Plane], checkpoint: str, path: Path) -> None:
+    """Draw the map of all bands, without and with centring, side by side.
+
+    Raises:
+        IsoClipError: the suffix is not that of a picture, or the file cannot be written.
+    """
+    figure = Figure(figsize=(6 * len(planes), 5), layout="constrained")
+    figure.suptitle(f"{checkpoint}: mAP by band, on the images to choose on")
+    for axes, plane in zip(np.atleast_1d(figure.subplots(1, len(planes))), planes, strict=True):
+        draw_plane(axes, plane)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     drawn = BytesIO()
     try:
         figure.savefig(drawn, format=path.suffix.lstrip(".").lower() or "png", dpi=150)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fiftyone_isoclip.errors import ImageError, IsoClipError
 from fiftyone_isoclip.evaluation.sweep import Told
 from fiftyone_isoclip.evaluation.tuning import Tuning, distinct_rows, tune
+from fiftyone_isoclip.files.edit_recall import LONGEST_SIDE
 from fiftyone_isoclip.files.edits import edit_image
 from fiftyone_isoclip.files.listing import reason_of
 from fiftyone_isoclip.index.vectors import Rows, unit_rows
@@ -28,15 +29,12 @@ PROMPT = "a photo of a {}"
 
 TUNING_EDITS = ("combined", "crop 50", "caption bar", "grey", "mirrored", "screenshot")
 """What is done to an image to make others that belong to it: neither too easy nor hopeless."""
-MOST_ORIGINALS = 250
+MOST_ORIGINALS = 150
 """Images that are edited; of more, so many are drawn."""
-
-_MOST_PIXELS = 640
-"""On the longer side, before a picture is edited: no tower sees more, and edits cost by pixel."""
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class TuningSet:
     """Plain embeddings (n, r) with numbers of classes (n,), -1 for none: what `tune` takes.
 
     ``whole_classes`` is as there; ``labels_from`` says in words where the labels came from.
@@ -99,14 +97,14 @@ def check_words(words: Sequence[str]) -> list[str]:
 
 def label_by_names(
     embeddings: npt.ArrayLike, names: Sequence[str | None], labels_from: str = "labels"
-) -> Labelled:
+) -> TuningSet:
     """Take labels that somebody gave, one for each plain embedding (n, r), None for none."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(filter(None, names)))}
     labels = np.array([numbers.get(name or "", -1) for name in names], np.int64)
-    return Labelled(np.asarray(embeddings), labels, labels_from)
+    return TuningSet(np.asarray(embeddings), labels, labels_from)
 
 
-def label_by_words(clip: Clip, embeddings: npt.ArrayLike, words: Sequence[str]) -> Labelled:
+def label_by_words(clip: Clip, embeddings: npt.ArrayLike, words: Sequence[str]) -> TuningSet:
     """Label images by the word whose text embedding is most similar: plain embeddings (n, r).
 
     These are guesses of the very checkpoint, and no truth: where its text tower is wrong, so are
@@ -127,7 +125,7 @@ def label_by_words(clip: Clip, embeddings: npt.ArrayLike, words: Sequence[str]) 
     nearest = (unit_rows(embeddings) @ texts.T).argmax(axis=1)
     left_out = f" ({len(asked) - len(known)} unknown ones left out)" * (len(known) < len(asked))
     told = f"pseudo-labels out of {len(known)} words{left_out}"
-    return Labelled(np.asarray(embeddings), nearest.astype(np.int64), told)
+    return TuningSet(np.asarray(embeddings), nearest.astype(np.int64), told)
 
 
 def label_by_copies(
@@ -137,10 +135,10 @@ def label_by_copies(
     *,
     seed: int = 0,
     told: Callable[[int], object] | None = None,
-) -> Labelled:
+) -> TuningSet:
     """Edit images in memory and embed what comes out: each with its edits is a class.
 
-    Up to 250 images of different content are drawn. A picture is shrunk to 640 pixels on its
+    Up to 150 images of different content are drawn. A picture is shrunk to 640 pixels on its
     longer side first; one that cannot be read fails alone, with its reason.
 
     Args:
@@ -150,6 +148,8 @@ def label_by_copies(
         seed: of what is drawn, and of the edits.
         told: called with how many more are done, of `count_originals`.
     """
+    from fiftyone_isoclip.encoder import embed_pictures
+
     plain = np.asarray(embeddings)
     distinct = distinct_rows(unit_rows(plain), np.arange(len(plain)))
     drawn = np.random.default_rng(seed).permutation(distinct)[:MOST_ORIGINALS]
@@ -160,12 +160,12 @@ def label_by_copies(
         except ImageError as error:
             failed[paths[row]] = str(error)
         else:
-            parts.append(_embed(clip, edited))
+            parts.append(embed_pictures(clip, edited))
             labels.append(np.full(len(edited), label))
         if told is not None:
             told(1)
     what = f"edited copies of {len(drawn) - len(failed)} images"
-    return Labelled(np.concatenate(parts), np.concatenate(labels), what, True, failed)
+    return TuningSet(np.concatenate(parts), np.concatenate(labels), what, True, failed)
 
 
 def count_originals(n: int) -> int:
@@ -174,14 +174,9 @@ def count_originals(n: int) -> int:
 
 
 def _edited(path: str, seed: int) -> list[Image.Image]:
+    # Imported only here: labels and words are read without torch.
     from fiftyone_isoclip.encoder import read_image
 
     picture = read_image(path)
-    picture.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return [edit_image(picture, edit, seed) for edit in TUNING_EDITS]
-
-
-def _embed(clip: Clip, pictures: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-    import torch
-
-    return clip.image_embeddings(torch.stack([clip.reader(np.array(each)) for each in pictures]))
