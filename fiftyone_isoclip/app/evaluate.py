@@ -46,6 +46,7 @@ class EvaluateRetrieval(SteppedOperator):
         field: str = DEFAULT_FIELD,
         bands: str | None = None,
         queries: str | None = None,
+        inversion: bool = False,
         key: str = DEFAULT_KEY,
         delegate: bool = False,
     ) -> Any:
@@ -55,6 +56,7 @@ class EvaluateRetrieval(SteppedOperator):
             "field": field,
             "bands": bands,
             "queries": queries,
+            "inversion": inversion,
             "key": key,
         }
         return self.run(samples, params, delegate=delegate)
@@ -77,6 +79,13 @@ class EvaluateRetrieval(SteppedOperator):
             return
         _choose_bands(inputs, ctx, origin)
         _choose_queries(inputs, ctx.dataset, samples)
+        inputs.bool(
+            "inversion",
+            label="Also search by inverted prompts (OTI)",
+            description="The paper's baseline: each image is turned into a prompt, which takes "
+            "seconds an image on a processor",
+            default=False,
+        )
         name_result(inputs, ctx, DEFAULT_KEY, METHOD, lambda key: field_names(key).values())
 
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
@@ -93,6 +102,7 @@ class EvaluateRetrieval(SteppedOperator):
                 field=params["field"],
                 bands=_parse_bands(params.get("bands")),
                 queries=params.get("queries"),
+                inversion=params.get("inversion", False),
                 key=params["key"],
                 progress=by_bar(tell),
             ),

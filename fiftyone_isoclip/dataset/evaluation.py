@@ -25,10 +25,12 @@ from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import Column, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.evaluation.evaluate import Evaluation, evaluate_retrieval
+from fiftyone_isoclip.evaluation.evaluate import Evaluation, Task, evaluate_retrieval
+from fiftyone_isoclip.evaluation.inversion_method import oti_method
 from fiftyone_isoclip.evaluation.methods import PLAIN
 from fiftyone_isoclip.evaluation.report import write_page
 from fiftyone_isoclip.evaluation.scores import DECISIVE
+from fiftyone_isoclip.files.reports import check_report
 from fiftyone_isoclip.projector import Band
 
 
@@ -40,6 +42,7 @@ def evaluate(
     field: str = DEFAULT_FIELD,
     bands: Sequence[Band | str] | Band | str | None = None,
     queries: int | str | None = None,
+    inversion: bool = False,
     key: str = DEFAULT_KEY,
     report: str | Path | None = None,
     progress: Progress = None,
@@ -62,6 +65,8 @@ def evaluate(
             all others. Or how many samples to ask about, picked at random (always the same ones);
             found is among all, a query never finds itself. None asks about all of up to 5,000
             samples, and about 2,000 of more.
+        inversion: also invert each query through the text tower (OTI) and search with the prompt;
+            on a processor that takes seconds a query with most checkpoints.
         key: the name of the result, ``[a-z][a-z0-9_]*``.
         report: a file for the report with tables, plots and pictures (HTML).
         progress: whether to show a bar, or a function called with it.
@@ -70,19 +75,19 @@ def evaluate(
         DatasetError: there are no such embeddings, labels, tag or view, or the key's fields belong
             to something else.
         BandError: a band cannot be read, or keeps nothing.
-        IsoClipError: hardly a query has anything to be found.
-        StoreError: the report cannot be written; the run is kept.
+        IsoClipError: hardly a query has anything to be found, or the report cannot be written;
+            if that turns out at the end, the run is kept.
+        CheckpointError: the checkpoint's text tower is not at hand, and inversion was asked for.
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
-    _check_report(report)
+    if report is not None:
+        check_report(Path(report))
     plain = open_plain(samples, field)
     chosen = _read_bands(plain, bands)
     sides = split_sides(samples, plain, label_field, queries)
     task = sides.task(f"{dataset.name} by {label_field}", samples)
-    total = len(sides.query_rows)
-    with fou.ProgressBar(total=total, progress=progress, iters_str="queries") as bar:
-        evaluation = evaluate_retrieval(task, plain.clip, chosen, told=bar.update)
+    evaluation = _measure(task, plain, chosen, inversion, progress)
     found = EvaluationReport(
         dataset=dataset,
         key=key,
@@ -90,15 +95,20 @@ def evaluate(
         label_field=label_field,
         checkpoint=plain.origin.checkpoint,
         band=str(chosen[0]),
-        n_queries=total,
+        n_queries=len(sides.query_rows),
         n_compared=sides.n_compared,
         n_skipped=len(samples) - sides.n_compared,
         n_unlabelled=sides.n_unlabelled,
         results=evaluation.to_json(),
         evaluation=evaluation,
     )
-    asked: dict[str, Any] = {"label_field": label_field, "field": field, "queries": queries}
-    asked["bands"] = None if bands is None else [str(band) for band in chosen]
+    asked: dict[str, Any] = {
+        "label_field": label_field,
+        "field": field,
+        "bands": None if bands is None else [str(band) for band in chosen],
+        "queries": queries,
+        "inversion": inversion,
+    }
     columns = _columns(key, sides, evaluation, chosen[0])
     run = found.run(plain.origin.fingerprint, asked)
     save_run(samples, run, columns, lambda: evaluation_view(dataset, key))
@@ -120,13 +130,15 @@ def _read_bands(plain: Space, bands: Sequence[Band | str] | Band | str | None) -
     return chosen
 
 
-def _check_report(report: str | Path | None) -> None:
-    """Refuse a file in a folder that is not there before anything is measured."""
-    if report is not None and not Path(report).resolve().parent.is_dir():
-        raise DatasetError(
-            f"the report {str(report)!r} is to go into a folder that does not exist; make it, or "
-            "choose another"
-        )
+def _measure(
+    task: Task, plain: Space, bands: Sequence[Band], inversion: bool, progress: Progress
+) -> Evaluation:
+    total = len(task.queries) * (1 + inversion)
+    with fou.ProgressBar(total=total, progress=progress, iters_str="queries") as bar:
+        extra = []
+        if inversion:
+            extra.append(oti_method(plain.clip, task.queries, task.gallery, told=bar.update))
+        return evaluate_retrieval(task, plain.clip, bands, extra=extra, told=bar.update)
 
 
 def _columns(key: str, sides: Sides, evaluation: Evaluation, band: Band) -> dict[str, Column]:

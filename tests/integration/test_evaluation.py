@@ -185,6 +185,18 @@ def test_the_page_begins_with_the_verdict_and_shows_pictures(
     assert "word" in page and "IsoCLIP 3/2, centred" in page
 
 
+def test_inverted_prompts_stand_beside_the_others_if_asked(
+    dataset: fo.Dataset, gallery: list[Path]
+) -> None:
+    add_pictures(dataset, gallery[:8])
+    embed(dataset, "isoclip-demo", progress=False)
+    dataset.set_values("word", ["a", "b"] * 4)
+    report = evaluate(dataset, "word", inversion=True, progress=False)
+    (found,) = (each for each in report.results["methods"] if each["kind"] == "inversion")
+    assert 0 < found["metrics"]["mAP"]["mean"] <= 1 and found["seconds_per_query"] > 0
+    assert load_run(dataset, "evaluation").parameters["inversion"]
+
+
 def test_demo_weights_are_named_as_such(dataset: fo.Dataset, gallery: list[Path]) -> None:
     add_pictures(dataset, gallery[:12])
     embed(dataset, "isoclip-demo", progress=False)
@@ -216,7 +228,7 @@ def test_mistakes_are_sentences_and_nothing_is_written(
     refused("at least 1", queries=0)
     refused("keeps none", bands="500/500", error=BandError)
     refused("no band was given", bands=[])
-    refused("folder that does not exist", report=tmp_path / "no" / "report.html")
+    refused("does not exist", report=tmp_path / "no" / "report.html", error=IsoClipError)
     labelled.tag_samples("all")
     refused("names 36 of 36 labelled images", queries="all")
     labelled.set_values("own", [str(row) for row in range(N)])
