@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         name_cluster,
         name_clusters_by,
         register,
+        tune_band,
         upgrade,
     )
     from fiftyone_isoclip.encoder import find_checkpoint, list_checkpoints, load_clip
@@ -59,6 +60,7 @@ __all__ = [
     "name_cluster",
     "name_clusters_by",
     "register",
+    "tune_band",
     "upgrade",
 ]
 
@@ -78,6 +80,7 @@ _HOMES = {
         "name_cluster",
         "name_clusters_by",
         "register",
+        "tune_band",
         "upgrade",
     ],
     "encoder": ["find_checkpoint", "list_checkpoints", "load_clip"],

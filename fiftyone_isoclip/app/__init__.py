@@ -19,6 +19,7 @@ from fiftyone_isoclip.app.removal import ApplyFileRemoval, UndoFileRemoval
 from fiftyone_isoclip.app.removal_plan import PlanFileRemoval
 from fiftyone_isoclip.app.resolve import ResolveDuplicates, ReviewDuplicates
 from fiftyone_isoclip.app.runs import DeleteRun, RenameRun, Rerun
+from fiftyone_isoclip.app.tune import TuneBand
 from fiftyone_isoclip.app.upgrades import UpgradeEmbeddings
 
 OPERATORS: tuple[type[Any], ...] = (
@@ -38,6 +39,7 @@ OPERATORS: tuple[type[Any], ...] = (
     MapEmbeddings,
     FitCentre,
     UpgradeEmbeddings,
+    TuneBand,
     DeleteRun,
     RenameRun,
     Rerun,
@@ -65,6 +67,7 @@ __all__ = [
     "Rerun",
     "ResolveDuplicates",
     "ReviewDuplicates",
+    "TuneBand",
     "UndoFileRemoval",
     "UpgradeEmbeddings",
 ]

@@ -24,6 +24,7 @@ COMMANDS = (
     "verify",
     "models",
     "spectrum",
+    "tune",
     "reproduce",
     "install",
     "doctor",

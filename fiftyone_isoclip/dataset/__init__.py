@@ -38,6 +38,8 @@ _HOMES = {
     "similarity_changes": ["IndexChanges", "find_changes"],
     "similarity_runs": ["build_similarity"],
     "staleness": ["Staleness", "find_staleness"],
+    "tuning": ["tune_band"],
+    "tuning_reports": ["TuningReport", "load_tuning"],
     "upgrades": ["UpgradeReport", "upgrade"],
     "verdicts": ["forget_verdicts", "prefer_keeper", "read_verdicts", "say_not_duplicates"],
     "zoo": ["register"],

@@ -26,6 +26,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "leaks": ("leaks", "find_leaks"),
     "comparison": ("comparisons", "compare_with_clip"),
     "evaluation": ("evaluation", "evaluate"),
+    "tuning": ("tuning", "tune_band"),
 }
 """Which function made the runs of a method, and the module of this floor that holds it.
 

@@ -64,6 +64,7 @@ OPERATOR_HARM: dict[str, dict[str, Any]] = {
     "build_similarity_index": {**FIELD, "key": "search", "replace": True, "storage": "float16"},
     "fit_centre": {**FIELD, "overwrite": True},
     "map_embeddings": {**FIELD, "method": "pca", "key": "second_map"},
+    "tune_band": {**FIELD, "copies": True, "key": "tuning"},
     "upgrade_embeddings": {"field": "theirs", "model": "isoclip-demo", "into": "new",
                            "check_images": False},
     "rerun": {"key": "clusters"},

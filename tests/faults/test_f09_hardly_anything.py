@@ -143,6 +143,7 @@ VERBS: dict[str, Callable[[Case], Any]] = {
     "compare_with_clip": lambda c: verbs.compare_with_clip(c.samples, label_field=None),
     "evaluate": lambda c: verbs.evaluate(c.samples, "filepath"),
     "map_embeddings": lambda c: verbs.map_embeddings(c.samples),
+    "tune_band": lambda c: verbs.tune_band(c.samples, copies=True),
     "build_similarity": lambda c: verbs.build_similarity(c.samples, MODEL, brain_key="found"),
     "find_changes": lambda c: [
         verbs.find_changes(c.dataset.load_brain_results(key))
@@ -157,6 +158,7 @@ VERBS: dict[str, Callable[[Case], Any]] = {
     "load_leaks": lambda c: verbs.load_leaks(c.dataset),
     "load_evaluation": lambda c: verbs.load_evaluation(c.dataset),
     "load_comparison": lambda c: verbs.load_comparison(c.dataset),
+    "load_tuning": lambda c: verbs.load_tuning(c.dataset),
     "outliers_view": lambda c: verbs.outliers_view(c.dataset, "clusters"),
     "name_cluster": lambda c: verbs.name_cluster(c.dataset, "clusters", "0", "zero"),
     "name_clusters_by": lambda c: verbs.name_clusters_by(c.dataset, "clusters", "mine_error"),
@@ -237,6 +239,7 @@ def test_f09_every_verb_answers_or_says_why_not(case: Case) -> None:
     if case.held > 1:
         unneeded = {"map_embeddings", "name_cluster", "restore_removed"}
         unneeded |= {"evaluate", "load_evaluation"}  # no two images have the same label
+        unneeded |= {"tune_band", "load_tuning"}  # they are too few
         alike = {"fit_centre"} if case.copies else set()
         assert set(refused) <= unneeded | alike, refused
 
@@ -278,6 +281,7 @@ def test_f09_every_operator_answers_or_says_why_not(case: Case, caplog) -> None:
         of_copies = set() if case.copies else {name for name in order if "file_removal" in name}
         # The verb has fitted a centre above, which is not replaced unasked.
         unneeded = {"map_embeddings", "upgrade_embeddings", "evaluate_retrieval", "fit_centre"}
+        unneeded |= {"tune_band"}  # they are too few
         assert order.keys() - done <= unneeded | of_copies
 
 
@@ -311,6 +315,7 @@ def test_f09_every_command_answers_or_says_why_not(shape: str, tmp_path: Path) -
         "clusters": [folder],
         "search": [folder, "--text", "a red square"],
         "embed": [folder, "--out", tmp_path / "stored.npz"],
+        "tune": [folder, "--copies"],
         "evaluate": [folder],
         "reproduce": ["--data", folder],
     }

@@ -59,6 +59,7 @@ WRITERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = {
     "resolve_duplicates": (("held",), {}, ("held",)),
     "restore_removed": ((), {}, ("ARCHIVE",)),
     "say_not_duplicates": (([],), {}, (VERDICTS_FIELD,)),
+    "tune_band": ((), {"copies": True, "key": "held"}, ("held",)),
     "upgrade": (("held", "isoclip-demo"), {}, ("held",)),
 }
 """What writes under a name: its arguments after the dataset, and the name that it must have."""
@@ -75,6 +76,7 @@ READERS = {
     "load_leaks",
     "load_model",
     "load_run",
+    "load_tuning",
     "outliers_view",
     "read_verdicts",
     "register",
