@@ -66,7 +66,8 @@ class CopyEvaluation:
     @property
     def verdict(self) -> str:
         """The first line of every report."""
-        n = len(np.unique(self.task.query_groups))
+        scored = ~np.isnan(self.comparison.methods[0].values[RECALL])
+        n = len(np.unique(self.task.query_groups[scored]))
         over = f"{self.comparison.n_scored:,} edited pictures of {n:,} originals"
         return self.comparison.verdict(self.checkpoint, over)
 

@@ -16,7 +16,7 @@ from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.files import embed_files
 from tests.checkpoints import write_checkpoint
 from tests.folders import fill_folder
-from tests.terminal import PROGRAM, isoclip
+from tests.terminal import PROGRAM, isoclip, sentence
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +119,26 @@ def test_f09_an_empty_dataset_and_one_whose_files_are_gone(dataset, folder, mode
     shutil.rmtree(folder.path)
     result = isoclip("duplicates", source, "--model", model)
     assert (result.exit_code, "none of the 12 images" in result.stderr) == (1, True)
+
+
+def test_evaluate_takes_the_labels_of_a_dataset(dataset, folder, model):
+    scenes = folder.scenes[:6]
+    labels = ["a", "b", "a", "b", "a", None]
+    dataset.add_samples(
+        fo.Sample(filepath=path, kind=label and fo.Classification(label=label))
+        for path, label in zip(scenes, labels, strict=True)
+    )
+    words = ["evaluate", f"dataset:{dataset.name}", "--labels", "kind", "--model", model]
+    result = isoclip(*words, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    assert "left out 1 of 6 samples without a label in 'kind'" in result.stderr
+    report = json.loads(result.stdout)
+    assert (report["gallery"], report["classes"]) == (5, 2)
+    rows = embed_files(scenes[:5], load_clip(model)).embeddings.astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    nearest = (rows @ rows.T - 2 * np.eye(5)).argmax(axis=1)
+    hits = [labels[row] == labels[other] for row, other in enumerate(nearest)]
+    (plain,) = [each for each in report["methods"] if each["name"] == "plain CLIP"]
+    assert plain["metrics"]["recall@1"]["mean"] == pytest.approx(np.mean(hits))
+    wrong = isoclip(*words[:2], "--labels", "colour", "--model", model)
+    assert "must name a field of Classifications or text" in sentence(wrong)

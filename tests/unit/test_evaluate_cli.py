@@ -57,7 +57,7 @@ def queries(tmp_path_factory):
 
 @pytest.fixture
 def copies(tmp_path):
-    """Four originals and four others, each original flipped and shrunk."""
+    """Four originals, each flipped and shrunk, four others, and an edit of none of them."""
     folder, rows = tmp_path / "copies", []
     folder.mkdir()
     for number in range(8):
@@ -71,6 +71,8 @@ def copies(tmp_path):
             ImageOps.mirror(picture).save(folder / f"{number}_hflip.png")
             picture.resize((32, 32)).save(folder / f"{number}_half.png")
             rows += [(f"{number}_{kind}.png", number, kind) for kind in ("hflip", "half")]
+    draw(folder / "stranger.png", 9)
+    rows.append(("stranger.png", "", "crop"))
     write_table(folder / "groups.csv", ("file", "group", "attack"), rows)
     return folder
 
@@ -201,7 +203,8 @@ def test_copies_are_known_by_the_table_in_the_folder(copies, tmp_path):
     assert by_name["pHash 64 bit"]["by_attack"]["half"]["recall@1"] == 1
     assert list(by_name["plain CLIP"]["by_attack"]) == ["hflip", "half"]
     assert by_name["plain CLIP"]["at_similarity"]["similarity"] == 0.9
-    assert (report["queries"], report["gallery"]) == (8, 8)
+    assert (report["queries"], report["gallery"]) == (9, 8)
+    assert "over 8 edited pictures of 4 originals" in report["verdict"]
     assert "pHash 64 bit" in page.read_text("utf-8")
 
 
@@ -276,7 +279,7 @@ def test_mistakes_are_told_in_a_sentence(gallery, copies, tmp_path):
         ([tmp_path / "empty"], "holds no images"),
         ([gallery, "--split", tmp_path / "no.csv"], "cannot be read as a CSV table"),
         ([gallery, "--band", "90/90"], "keeps none of 96 directions"),
-        ([gallery, "--groups", copies / "groups.csv"], "of 16 images 0 could be read"),
+        ([gallery, "--groups", copies / "groups.csv"], "of 17 images 0 could be read"),
         ([gallery, "--report", tmp_path / "no" / "x.html"], "does not exist"),
     ]:
         assert told in sentence(isoclip("evaluate", *words)), words
