@@ -65,7 +65,7 @@ class FitCentre(SteppedOperator):
 
         field = ctx.params["field"]
         yield Step(f"Averaging the embeddings in {field}")
-        centre = fit_centre(target_samples(ctx), field, overwrite=bool(ctx.params["overwrite"]))
+        centre = fit_centre(target_samples(ctx), field, overwrite=bool(ctx.params.get("overwrite")))
         return {"field": field, "images": centre.n, "centre": centre.digest}
 
     def reveal(self, ctx: Context, result: dict[str, Any]) -> Iterator[Any]:
