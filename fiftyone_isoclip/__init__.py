@@ -12,6 +12,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from fiftyone_isoclip.dataset import (
         build_similarity,
+        compare_spaces,
         compare_with_clip,
         embed,
         evaluate,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         find_leaks,
         find_similar,
         fit_centre,
+        guide_threshold,
         load_model,
         map_embeddings,
         name_cluster,
@@ -44,6 +46,7 @@ __all__ = [
     "Spectrum",
     "__version__",
     "build_similarity",
+    "compare_spaces",
     "compare_with_clip",
     "embed",
     "evaluate",
@@ -53,6 +56,7 @@ __all__ = [
     "find_leaks",
     "find_similar",
     "fit_centre",
+    "guide_threshold",
     "list_checkpoints",
     "load_clip",
     "load_model",
@@ -67,6 +71,7 @@ __all__ = [
 _HOMES = {
     "dataset": [
         "build_similarity",
+        "compare_spaces",
         "compare_with_clip",
         "embed",
         "evaluate",
@@ -75,6 +80,7 @@ _HOMES = {
         "find_leaks",
         "find_similar",
         "fit_centre",
+        "guide_threshold",
         "load_model",
         "map_embeddings",
         "name_cluster",

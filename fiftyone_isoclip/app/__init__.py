@@ -19,6 +19,7 @@ from fiftyone_isoclip.app.removal import ApplyFileRemoval, UndoFileRemoval
 from fiftyone_isoclip.app.removal_plan import PlanFileRemoval
 from fiftyone_isoclip.app.resolve import ResolveDuplicates, ReviewDuplicates
 from fiftyone_isoclip.app.runs import DeleteRun, RenameRun, Rerun
+from fiftyone_isoclip.app.thresholds import GuideThreshold
 from fiftyone_isoclip.app.tune import TuneBand
 from fiftyone_isoclip.app.upgrades import UpgradeEmbeddings
 
@@ -26,6 +27,7 @@ OPERATORS: tuple[type[Any], ...] = (
     ComputeEmbeddings,
     CompareWithClip,
     EvaluateRetrieval,
+    GuideThreshold,
     FindNearDuplicates,
     FindExactDuplicates,
     ReviewDuplicates,
@@ -60,6 +62,7 @@ __all__ = [
     "FindLeaks",
     "FindNearDuplicates",
     "FitCentre",
+    "GuideThreshold",
     "IsoClipPanel",
     "MapEmbeddings",
     "PlanFileRemoval",

@@ -25,6 +25,7 @@ from fiftyone_isoclip.app.forms import (
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
 from fiftyone_isoclip.app.steps import Steps, follow
+from fiftyone_isoclip.app.thresholds import choose_false_matches
 from fiftyone_isoclip.dataset import DEFAULT_KEEPER_RULE, DEFAULT_SIMILARITY
 from fiftyone_isoclip.dataset.duplicates import check_at_most
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
@@ -33,7 +34,6 @@ from fiftyone_isoclip.dataset.thresholds import (
     AUTO,
     DEFAULT_FALSE_MATCHES,
     check_asked,
-    one_in,
     room_below,
 )
 
@@ -136,16 +136,7 @@ def _choose_threshold(inputs: types.Object, ctx: Context) -> None:
     label = "Which images are duplicates"
     inputs.enum("by", view.values(), label=label, default=BY_SIMILARITY, view=view)
     if ctx.params.get("by") == BY_FALSE_MATCHES:
-        rate = inputs.float(
-            "false_matches",
-            label="Share of all pairs of different files that may be false matches",
-            description=f"{DEFAULT_FALSE_MATCHES:g} is {one_in(DEFAULT_FALSE_MATCHES)} pairs; "
-            "near-copies count among them, so where they are many fewer are found",
-            default=DEFAULT_FALSE_MATCHES,
-            required=True,
-        )
-        if (asked := ctx.params.get("false_matches")) is not None:
-            check(rate, lambda: check_asked(AUTO, asked))
+        choose_false_matches(inputs, ctx)
         return
     inputs.float(
         "similarity",

@@ -15,6 +15,7 @@ COMMANDS = (
     "duplicates",
     "search",
     "clusters",
+    "compare",
     "thresholds",
     "apply",
     "undo",

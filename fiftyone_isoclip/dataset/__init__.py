@@ -14,6 +14,8 @@ _HOMES = {
     "clusters": ["find_clusters"],
     "comparison_reports": ["ComparisonReport", "load_comparison"],
     "comparisons": ["compare_with_clip"],
+    "disagreement_reports": ["DisagreementReport", "load_disagreements"],
+    "disagreements": ["compare_spaces"],
     "duplicates": [
         "DEFAULT_KEEPER_RULE",
         "DEFAULT_SIMILARITY",
@@ -40,6 +42,8 @@ _HOMES = {
     "staleness": ["Staleness", "find_staleness"],
     "tuning": ["tune_band"],
     "tuning_reports": ["TuningReport", "load_tuning"],
+    "threshold_guide": ["guide_threshold"],
+    "threshold_reports": ["ThresholdReport"],
     "upgrades": ["UpgradeReport", "upgrade"],
     "verdicts": ["forget_verdicts", "prefer_keeper", "read_verdicts", "say_not_duplicates"],
     "zoo": ["register"],

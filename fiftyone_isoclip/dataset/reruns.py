@@ -24,7 +24,9 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "exact duplicates": ("duplicates", "find_exact_duplicates"),
     "clusters": ("clusters", "find_clusters"),
     "leaks": ("leaks", "find_leaks"),
+    "disagreements": ("disagreements", "compare_spaces"),
     "comparison": ("comparisons", "compare_with_clip"),
+    "thresholds": ("threshold_guide", "guide_threshold"),
     "evaluation": ("evaluation", "evaluate"),
     "tuning": ("tuning", "tune_band"),
 }

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_isoclip.encoder import Clip, embed_pictures, read_image
 from fiftyone_isoclip.errors import ImageError, VectorError
 from fiftyone_isoclip.files.edits import EDITS, edit_image
 from fiftyone_isoclip.index.binomial import Share, share_of
 from fiftyone_isoclip.index.vectors import cosines
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.encoder import Clip  # imports torch: a form tells defaults without
 
 DEFAULT_PICTURES = 100
 """Pictures that are edited, unless the user says: a share is then known to about a tenth."""
@@ -96,6 +99,8 @@ def _compare(
     path: str, seed: int, clip: Clip, to_space: ToSpace, kinds: Sequence[str]
 ) -> npt.NDArray[np.float32]:
     """The similarities of one picture to its edited copies: (1, kinds)."""
+    from fiftyone_isoclip.encoder import embed_pictures, read_image
+
     picture = read_image(path)
     small = picture.copy()
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

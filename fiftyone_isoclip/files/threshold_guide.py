@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.files.copies import Contents
@@ -26,6 +25,9 @@ from fiftyone_isoclip.index.false_matches import (
     similarity_for,
 )
 from fiftyone_isoclip.projector import Band
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.encoder import Clip
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """The rates of false matches whose similarities are told, as far as the images can show them."""

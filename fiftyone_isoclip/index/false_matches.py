@@ -30,7 +30,7 @@ _BLOCK = 256
 _DRAWS_AT_ONCE = 2**18
 
 Progress = Callable[[int, int], object]
-"""Called with (rows or pairs done, in all)."""
+"""Called with (rows done, in all)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -218,7 +218,7 @@ def _count_drawn(units: Table, draws: int, seed: int, told: Progress | None) -> 
         right += right >= left  # never a row with itself
         counts += _at_or_above(cosines(units, left, units, right))
         if told is not None:
-            told(start + size, draws)
+            told(n * (start + size) // draws, n)
     return FalseMatches(n, draws, True, counts)
 
 

@@ -59,6 +59,7 @@ OPERATOR_HARM: dict[str, dict[str, Any]] = {
     "find_leaks": {**FIELD, "similarity": 0.5, "splits_by": "tags", "tags": ["train", "test"],
                    "key": "leaks"},
     "cluster_images": {**FIELD, "method": "kmeans", "count": 3, "key": "clusters"},
+    "guide_threshold": {**FIELD, "false_matches": 0.5, "pictures": 1, "key": "thresholds"},
     "compare_with_clip": {**FIELD, "k": 2, "key": "comparison"},
     "evaluate_retrieval": {**FIELD, "label_field": "label", "key": "evaluation"},
     "build_similarity_index": {**FIELD, "key": "search", "replace": True, "storage": "float16"},

@@ -139,8 +139,10 @@ VERBS: dict[str, Callable[[Case], Any]] = {
         verbs.find_clusters(c.samples, method="leiden", key="other"),
         verbs.find_clusters(c.samples),
     ][1],
+    "guide_threshold": lambda c: verbs.guide_threshold(c.samples, pictures=2),
     "find_leaks": lambda c: verbs.find_leaks(c.samples, splits=["train", "test"]),
     "compare_with_clip": lambda c: verbs.compare_with_clip(c.samples, label_field=None),
+    "compare_spaces": lambda c: verbs.compare_spaces(c.samples),
     "evaluate": lambda c: verbs.evaluate(c.samples, "filepath"),
     "map_embeddings": lambda c: verbs.map_embeddings(c.samples),
     "tune_band": lambda c: verbs.tune_band(c.samples, copies=True),
@@ -157,6 +159,7 @@ VERBS: dict[str, Callable[[Case], Any]] = {
     "load_clusters": lambda c: verbs.load_clusters(c.dataset),
     "load_leaks": lambda c: verbs.load_leaks(c.dataset),
     "load_evaluation": lambda c: verbs.load_evaluation(c.dataset),
+    "load_disagreements": lambda c: verbs.load_disagreements(c.dataset),
     "load_comparison": lambda c: verbs.load_comparison(c.dataset),
     "load_tuning": lambda c: verbs.load_tuning(c.dataset),
     "outliers_view": lambda c: verbs.outliers_view(c.dataset, "clusters"),
@@ -196,6 +199,7 @@ EXPECTED: dict[str, Callable[[Case, Any], bool]] = {
     "find_similar": lambda c, r: len(r.ids) == c.samples.count(FIELD),
     "find_staleness": lambda _, r: not r,
     "fit_centre": lambda c, r: r.n == c.held,
+    "guide_threshold": lambda c, r: r.guide.rates.n == c.held - c.copies,
     "map_embeddings": lambda c, r: r.n_mapped == c.held,
     "list_runs": lambda _, r: all(run.complete for run in r),
     "plan_file_removal": lambda c, r: r == c.copies,
@@ -240,7 +244,7 @@ def test_f09_every_verb_answers_or_says_why_not(case: Case) -> None:
         unneeded = {"map_embeddings", "name_cluster", "restore_removed"}
         unneeded |= {"evaluate", "load_evaluation"}  # no two images have the same label
         unneeded |= {"tune_band", "load_tuning"}  # they are too few
-        alike = {"fit_centre"} if case.copies else set()
+        alike = {"fit_centre", "guide_threshold"} if case.copies else set()
         assert set(refused) <= unneeded | alike, refused
 
 
@@ -281,6 +285,7 @@ def test_f09_every_operator_answers_or_says_why_not(case: Case, caplog) -> None:
         of_copies = set() if case.copies else {name for name in order if "file_removal" in name}
         # The verb has fitted a centre above, which is not replaced unasked.
         unneeded = {"map_embeddings", "upgrade_embeddings", "evaluate_retrieval", "fit_centre"}
+        unneeded |= {"guide_threshold"} if case.copies else set()  # they make no pair
         unneeded |= {"tune_band"}  # they are too few
         assert order.keys() - done <= unneeded | of_copies
 
@@ -313,6 +318,8 @@ def test_f09_every_command_answers_or_says_why_not(shape: str, tmp_path: Path) -
         "undo": [plan],
         "purge": [plan, "--yes"],
         "clusters": [folder],
+        "thresholds": [folder, "--pictures", 2],
+        "compare": [folder, "--report", tmp_path / "pairs.html"],
         "search": [folder, "--text", "a red square"],
         "embed": [folder, "--out", tmp_path / "stored.npz"],
         "tune": [folder, "--copies"],

@@ -41,6 +41,7 @@ MODEL, FIELD = "isoclip-demo", "clip_embedding"
 
 WRITERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = {
     "build_similarity": ((), {"brain_key": "held"}, ("held",)),
+    "compare_spaces": ((), {"key": "held"}, ("held",)),
     "compare_with_clip": ((), {"key": "held"}, ("held",)),
     "delete_run": (("held",), {}, ("held",)),
     "embed": (("isoclip-demo", "held"), {}, ("held",)),
@@ -51,6 +52,7 @@ WRITERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = {
     "find_leaks": ((), {"key": "held"}, ("held",)),
     "fit_centre": (("held",), {}, ("held",)),
     "forget_verdicts": ((), {}, (VERDICTS_FIELD,)),
+    "guide_threshold": ((), {"key": "held"}, ("held",)),
     "map_embeddings": ((), {"brain_key": "held"}, ("held",)),
     "name_cluster": (("held", "0", "one"), {}, ("held",)),
     "name_clusters_by": (("held", "tags"), {}, ("held",)),
@@ -71,6 +73,7 @@ READERS = {
     "list_runs",
     "load_clusters",
     "load_comparison",
+    "load_disagreements",
     "load_duplicates",
     "load_evaluation",
     "load_leaks",

@@ -61,7 +61,7 @@ def test_each_similarity_is_that_of_the_picture_to_its_edit(folder, clip, measur
             a = matrix @ plain_vector(clip, picture)
             b = matrix @ plain_vector(clip, edit_image(picture, kind, row))
             cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-            assert measured.similarities[kind][place] == pytest.approx(cosine, abs=1e-3), kind
+            assert measured.similarities[kind][place] == pytest.approx(cosine, abs=5e-3), kind
 
 
 def test_what_changes_no_pixel_is_always_recognised(measured):
