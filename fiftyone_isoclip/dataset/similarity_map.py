@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import fiftyone as fo
 
 from fiftyone_isoclip.dataset.centres import Centre, check_centre, map_from, read_centre
-from fiftyone_isoclip.dataset.fields import Origin
+from fiftyone_isoclip.dataset.fields import Origin, need_origin
 from fiftyone_isoclip.errors import DatasetError, VectorError
-from fiftyone_isoclip.projector import EmbeddingMap
+from fiftyone_isoclip.projector import Band, EmbeddingMap
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.dataset.model import IsoClipModel
 
 
-def find_centre(dataset: fo.Dataset, config: Any) -> Centre | None:
-    """The centre of an index's field, which must be that of the index's configuration, if any.
+def find_centre(
+    dataset: fo.Dataset,
+    band: Band,
+    field: str | None,
+    patches_field: str | None,
+    known: str | None = None,
+) -> Centre | None:
+    """The centre that an index compares from; None unless its band is centred.
+
+    Args:
+        dataset: where the field is.
+        band: of the index.
+        field: of its vectors, None if they are kept with the run.
+        patches_field: of its boxes, if it is of boxes.
+        known: the digest of the centre that it was built with.
 
     Raises:
-        DatasetError: it is another one.
+        DatasetError: there is no centre, or it is another one.
     """
-    field, known = config.embeddings_field, config.centre
-    if field is None or config.patches_field is not None:
+    if not band.centred:
         return None
-    centre = read_centre(dataset, field)
-    if known is not None and (centre is None or centre.digest != known):
+    if field is None or patches_field is not None:
+        found = "vectors that lie in no field" if field is None else f"boxes in {patches_field!r}"
         raise DatasetError(
-            f"the index was built with centre {known}, and field {field!r} has "
-            f"{'no centre' if centre is None else centre} now; build it again"
+            f"band {band} was asked for on {found}, and centres are of whole images in a field; "
+            f"use band {replace(band, centred=False)}"
+        )
+    need_origin(dataset, field)
+    centre = read_centre(dataset, field)
+    check_centre(band, centre, field)
+    if centre is not None and known not in (None, centre.digest):
+        raise DatasetError(
+            f"the index was built with centre {known}, and field {field!r} has {centre} now; "
+            "build it again"
         )
     return centre
 
@@ -47,14 +68,12 @@ def choose_map(
         dim: of the vectors.
         origin: what made them, if their field tells; without it their dim decides.
         field: where they are, for the errors.
-        centre: of the field, if it has one.
+        centre: what a centred band compares from.
 
     Raises:
-        DatasetError: if other weights made them, or IsoCLIP of another band, or a centred band
-            has no centre.
+        DatasetError: if other weights made them, or IsoCLIP of another band.
         VectorError: if the model makes no vectors of this dim.
     """
-    check_centre(model.band, centre, field)
     found, searches_plain = map_from(model.clip, model.band, centre), model.config.plain
     if origin is not None and origin.fingerprint != model.clip.fingerprint:
         raise DatasetError(

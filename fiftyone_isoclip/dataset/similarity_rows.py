@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.brain.internal.core.utils as fbu
 import numpy as np
 
-from fiftyone_isoclip.dataset.centres import Centre
+from fiftyone_isoclip.dataset.centres import Centre, read_centre
 from fiftyone_isoclip.dataset.fields import Origin, read_origin
 from fiftyone_isoclip.dataset.indexed import (
     Ids,
@@ -277,14 +277,15 @@ class SimilarityRows(ThreadViews):
         if model is None:
             return replace(indexed, is_settled=True)
         field = self.config.embeddings_field
-        centre = find_centre(self._dataset, self.config)
+        patches, known = self.config.patches_field, self.config.centre
+        centre = find_centre(self._dataset, model.band, field, patches, known)
         found = choose_map(model, indexed.source.dim, self._origin(), field, centre)
         self._remember(model, centre)
         return replace(indexed, embedding_map=found, is_settled=True)
 
     def _remember(self, model: IsoClipModel, centre: Centre | None) -> None:
         """Write into the run's configuration what the vectors are compared by."""
-        if centre is not None and model.band.centred:
+        if centre is not None:
             self.config.centre = centre.digest
         self.config.checkpoint = model.clip.checkpoint.name
         self.config.fingerprint = model.clip.fingerprint
@@ -293,11 +294,13 @@ class SimilarityRows(ThreadViews):
             self.save_config()
 
     def _trust(self, found: EmbeddingMap | None) -> None:
-        """Take over a stored map, unless the field was embedded anew by another model since."""
-        find_centre(self._dataset, self.config)
+        """Take over a stored map, unless the field has another model or centre since."""
         dim = self._indexed.source.dim
         origin = self._origin()
         same = origin is None or self.config.fingerprint in (None, origin.fingerprint)
+        if self.config.centre is not None:
+            centre = read_centre(self._dataset, self.config.embeddings_field)
+            same = same and centre is not None and centre.digest == self.config.centre
         if same and dim and (found is None or found.plain_dim == dim):
             self._indexed = replace(self._indexed, embedding_map=found, is_settled=True)
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.brain as fob
 
-from fiftyone_isoclip.dataset.centres import check_centre, read_centre
 from fiftyone_isoclip.dataset.embeddings import embed
-from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of, need_origin
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
 from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
+from fiftyone_isoclip.dataset.similarity_map import find_centre
 from fiftyone_isoclip.dataset.zoo import register
-from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import Storage, check_storage
-from fiftyone_isoclip.projector import Band
 
 
 @one_writer("brain_key")
@@ -59,20 +56,9 @@ def build_similarity(
     check_storage(storage)
     loaded = load_model(model) if isinstance(model, str) else model
     check_brain_key(dataset, brain_key)
-    if loaded.band.centred:
-        _check_centred(dataset, loaded.band, field, patches_field)
+    find_centre(dataset, loaded.band, field, patches_field)
     embed(samples, loaded, field, patches_field=patches_field, batch_size=batch_size)
     return _compute(dataset, loaded, brain_key, field, patches_field, storage)
-
-
-def _check_centred(dataset: fo.Dataset, band: Band, field: str, patches_field: str | None) -> None:
-    if patches_field is not None:
-        raise DatasetError(
-            f"band {band} was asked for on the boxes of {patches_field!r}, and centres are of "
-            f"whole images; use band {replace(band, centred=False)}"
-        )
-    need_origin(dataset, field)
-    check_centre(band, read_centre(dataset, field), field)
 
 
 def _compute(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.brain as fob
 import numpy as np
 import pytest
 from PIL import Image
@@ -308,8 +309,10 @@ def test_another_centre_makes_runs_stale_and_indexes_refuse(
     assert stale == {"centred": 12, "own": 0, "clusters": 12, "comparison": 12}
     dataset.clear_cache()
     dataset._brain_cache.clear()
-    with pytest.raises(DatasetError, match=r"built with centre .* of 6 images now; build it again"):
-        dataset.load_brain_results("near").sort_by_similarity(gallery[3])
+    index = dataset.load_brain_results("near")
+    for query in (gallery[3], "a photo of a cat"):
+        with pytest.raises(DatasetError, match=r"built with centre .* of 6 images now; build it"):
+            index.sort_by_similarity(query)
     for key in ("centred", "clusters", "comparison"):
         rerun(dataset, key)
         assert not find_staleness(dataset, load_run(dataset, key))
@@ -399,11 +402,24 @@ def test_files_have_no_centre(checkpoint: str, pictures: Path) -> None:
         find_file_duplicates(embedded, clip, band=Band.parse(BAND))
 
 
-def test_boxes_have_no_centre(dataset: fo.Dataset, gallery: list[str], checkpoint: str) -> None:
+def test_boxes_and_vectors_outside_a_field_have_no_centre(
+    dataset: fo.Dataset, gallery: list[str], checkpoint: str
+) -> None:
     box = fo.Detection(label="a", bounding_box=[0, 0, 0.5, 0.5])
     dataset.set_values("boxes", [fo.Detections(detections=[box.copy()]) for _ in gallery])
     fit_centre(dataset)
-    with pytest.raises(DatasetError, match="centres are of whole images; use band 4/3"):
+    with pytest.raises(
+        DatasetError, match=r"on boxes in 'boxes', and centres are of .* use band 4/3"
+    ):
         build_similarity(
             dataset, load_model(checkpoint, band=BAND), brain_key="near", patches_field="boxes"
+        )
+    with pytest.raises(DatasetError, match="vectors that lie in no field, and centres are of who"):
+        fob.compute_similarity(
+            dataset,
+            embeddings=plain_of(dataset),
+            model="isoclip",
+            model_kwargs={"checkpoint": checkpoint, "band": BAND},
+            backend="faiss",
+            brain_key="near",
         )
