@@ -11,6 +11,7 @@ from fiftyone_isoclip.evaluation.evaluation_page import (
     differences_table,
     means_plot,
     methods_table,
+    notes_table,
 )
 from fiftyone_isoclip.evaluation.methods import PLAIN
 from fiftyone_isoclip.evaluation.report import Page, Pictures, Plot, Table
@@ -41,6 +42,7 @@ def make_copy_page(evaluation: CopyEvaluation, parameters: Mapping[str, object])
         _by_attack(evaluation, "mAP", "The mean average precision of the queries of each edit."),
         _matches(evaluation),
         _examples(evaluation),
+        notes_table(comparison),
     ]
     return Page(f"Copies in {task.name}", evaluation.verdict, parts, own | {**parameters})
 

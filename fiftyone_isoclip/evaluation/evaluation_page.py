@@ -46,6 +46,7 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
     ]
     if evaluation.examples:
         parts.append(_examples(evaluation))
+    parts.append(notes_table(comparison))
     return Page(f"Retrieval in {task.name}", evaluation.verdict, parts, own | {**parameters})
 
 
@@ -60,7 +61,6 @@ def methods_table(comparison: Comparison) -> Table:
             str(method.intervals[DECISIVE]),
             *(method.mean(metric) for metric in metrics if metric != DECISIVE),
             *[method.seconds_per_query and f"{1000 * method.seconds_per_query:,.1f} ms"] * timed,
-            method.note,
         ]
         for method in ordered
     ]
@@ -70,9 +70,15 @@ def methods_table(comparison: Comparison) -> Table:
         f"Means over the queries, from 0 to 1, the best {DECISIVE} first; in brackets its "
         f"{DEFAULT_LEVEL:.0%} interval ({DEFAULT_RESAMPLES:,} bootstrap draws of the queries; it "
         "says nothing about another gallery).",
-        ["method", DECISIVE, *others, *["a query"] * timed, "how it is made"],
+        ["method", DECISIVE, *others, *["a query"] * timed],
         rows,
     )
+
+
+def notes_table(comparison: Comparison) -> Table:
+    """How every method is made."""
+    rows = [(method.name, method.note) for method in comparison.methods if method.note]
+    return Table("How every method is made", "", ["method", "how it is made"], rows)
 
 
 def means_plot(comparison: Comparison) -> Plot:
@@ -176,7 +182,7 @@ def _pictures(evaluation: Evaluation, example: Example) -> list[list[tuple[str, 
     label = task.query_labels[query]
     rows = []
     for name, score, found in _found(evaluation, example):
-        told = f"Query: {task.classes[label]}\n{name}: {score:.3f}"
+        told = f"Query: {task.classes[label]}\n{name}: AP {score:.3f}"
         row = [(task.query_names[query], told)]
         for place in found:
             other = task.gallery_labels[place]
@@ -192,7 +198,7 @@ def _texts(evaluation: Evaluation, example: Example) -> list[tuple[str, str, str
     return [
         (
             task.query_names[query],
-            f"{name}: {score:.3f}",
+            f"{name}: AP {score:.3f}",
             task.gallery_names[found[0]],
             "yes" if task.gallery_labels[found[0]] == label else "no",
         )

@@ -267,7 +267,7 @@ def test_the_examples_are_the_queries_that_differ_most(clip, embedded):
     best = found.examples[0]
     assert gains[best.query] == gains.max()
     assert best.query not in best.band_rows and len(best.band_rows) == 5
-    pictures = found.page().parts[-1]
+    pictures = found.page().parts[-2]
     path, caption = pictures.rows[0][0]
     assert path == names[best.query] and caption.startswith(f"Query: {'abcde'[labels[best.query]]}")
     for row, (path, caption) in zip(best.band_rows, pictures.rows[0][1:], strict=True):
