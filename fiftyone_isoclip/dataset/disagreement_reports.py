@@ -53,7 +53,8 @@ class DisagreementReport:
                 "compared": self.found.n_images,
                 "skipped": self.n_skipped,
             },
-            details=self.found.to_json(),
+            # Apart, because the run of a search for duplicates names its file of pairs "pairs".
+            details={"found": self.found.to_json()},
         )
 
     def __str__(self) -> str:
@@ -77,7 +78,7 @@ def load_disagreements(dataset: fo.Dataset, key: str = DEFAULT_KEY) -> Disagreem
         key=key,
         field=run.parameters["field"],
         n_skipped=int(run.counts["skipped"]),
-        found=SpacePairs.from_json(run.details),
+        found=SpacePairs.from_json(run.details["found"]),
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from fiftyone_isoclip import Band, compare_spaces, embed, fit_centre, load_clip
 from fiftyone_isoclip.dataset import (
     delete_run,
+    find_duplicates,
     list_runs,
     load_disagreements,
     load_run,
@@ -142,6 +143,12 @@ def test_a_run_remembers_the_report_and_is_undone(filled: fo.Dataset) -> None:
     delete_run(filled, "called")
     assert filled.get_field_schema().keys() == schema
     assert not filled.has_saved_view("called") and not list_runs(filled)
+
+
+def test_a_search_for_duplicates_beside_it_keeps_its_pairs(filled: fo.Dataset) -> None:
+    report = compare_spaces(filled, band=BAND, progress=False)
+    find_duplicates(filled, similarity=0.9, progress=False)
+    assert load_disagreements(filled) == report
 
 
 def test_a_run_is_found_again_with_new_pictures(
