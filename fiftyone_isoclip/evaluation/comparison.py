@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,17 @@ import numpy as np
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.methods import PLAIN
-from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, Interval, paired
+from fiftyone_isoclip.evaluation.metrics.bootstrap import (
+    DEFAULT_LEVEL,
+    DEFAULT_RESAMPLES,
+    Interval,
+    paired,
+)
 from fiftyone_isoclip.evaluation.scores import DECISIVE, MethodScores, interval_json
 from fiftyone_isoclip.index.vectors import Rows
+
+_TAIL_DRAWS = 25
+"""Bootstrap draws beyond either end of an interval, at least: the ends rest on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +151,12 @@ class Comparison:
     ) -> tuple[Difference, ...]:
         """Each band less another method, query by query."""
         theirs = other.values[DECISIVE]
+        n = max(DEFAULT_RESAMPLES, ceil(2 * _TAIL_DRAWS / (1 - level)))
         return tuple(
             Difference(
                 band.name,
                 other.name,
-                paired(band.values[DECISIVE], theirs, groups=groups, level=level, seed=seed),
+                paired(band.values[DECISIVE], theirs, groups=groups, n=n, level=level, seed=seed),
                 level,
             )
             for band in self.bands
