@@ -26,6 +26,7 @@ from fiftyone_isoclip.dataset import (
 )
 from fiftyone_isoclip.errors import BandError, DatasetError, IsoClipError
 from tests.galleries import add_pictures, paint_gallery
+from tests.panels import Panel, texts
 
 FIELD = "clip_embedding"
 BAND = Band(3, 2)
@@ -162,6 +163,7 @@ def test_a_run_remembers_the_report_is_found_again_and_undone(
     schema = labelled.get_field_schema().keys()
     report = evaluate(labelled, "kind", queries="test", progress=False)
     assert load_evaluation(labelled) == report
+    assert report.verdict in texts(Panel(labelled, "runs").send())
     run = load_run(labelled, "evaluation")
     assert not find_staleness(labelled, run, thorough=True)
     assert rerun(labelled, "evaluation", progress=False).run.details == run.details

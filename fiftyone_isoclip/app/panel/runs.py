@@ -110,6 +110,8 @@ def _draw_runs(ctx: Context, page: Page, runs: list[SavedRun]) -> None:
             f"**{run.key}** ({describe_kind(run)}): {describe_counts(run) or 'nothing'}  \n"
             f"{_when(run.time)}, {int(run.counts.get('compared', 0))} images compared by {made_by}"
         )
+        if verdict := run.details.get("verdict"):
+            card.say(verdict)
         stale = find_staleness(ctx.dataset, run)
         if not run.complete:
             card.notice("It did not end, so what it shows is not whole.", "warning")
