@@ -54,7 +54,7 @@ class DisagreementReport:
                 "skipped": self.n_skipped,
             },
             # Apart, because the run of a search for duplicates names its file of pairs "pairs".
-            details={"found": self.found.to_json()},
+            details={"verdict": self.found.verdict, "found": self.found.to_json()},
         )
 
     def __str__(self) -> str:

@@ -147,7 +147,7 @@ def test_a_run_remembers_the_report_and_is_undone(filled: fo.Dataset) -> None:
 
 def test_a_search_for_duplicates_beside_it_keeps_its_pairs(filled: fo.Dataset) -> None:
     report = compare_spaces(filled, band=BAND, progress=False)
-    find_duplicates(filled, similarity=0.9, progress=False)
+    find_duplicates(filled, similarity=0.9)
     assert load_disagreements(filled) == report
 
 
