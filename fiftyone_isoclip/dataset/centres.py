@@ -139,12 +139,11 @@ def map_from(clip: Clip, band: Band, centre: Centre | None) -> EmbeddingMap:
     return clip.isoclip(replace(band, centred=False)).centred_on(centre.numbers)
 
 
-def seal(origin: Origin, is_centred: bool, centre: Centre | None) -> str:
-    """What similarities under a band depend on: the weights and, if it is centred, the centre."""
-    if not is_centred:
+def seal(origin: Origin, centre: Centre | None) -> str:
+    """A hex digest of what similarities depend on: the weights and, if there is one, the centre."""
+    if centre is None:
         return origin.fingerprint
-    digest = "no centre" if centre is None else centre.digest
-    return hashlib.sha256(f"{origin.fingerprint} {digest}".encode()).hexdigest()
+    return hashlib.sha256(f"{origin.fingerprint} {centre.digest}".encode()).hexdigest()
 
 
 def _mean(vectors: Float32s, field: str) -> Float64s:

@@ -46,7 +46,7 @@ class Space:
     @property
     def fingerprint(self) -> str:
         """A hex digest of what similarities depend on beside the vectors and the band's counts."""
-        return seal(self.origin, self.band.centred, self.centre)
+        return seal(self.origin, self.centre if self.band.centred else None)
 
     def isoclip(self, vectors: npt.ArrayLike) -> Float32s:
         """What is stored, or plain embeddings (n, r), as unit rows (n, k) to compare.

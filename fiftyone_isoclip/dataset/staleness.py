@@ -14,7 +14,6 @@ from fiftyone_isoclip.dataset.fields import dataset_of, read_origin
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
 from fiftyone_isoclip.dataset.sources import sum_sources
 from fiftyone_isoclip.dataset.targets import list_changed
-from fiftyone_isoclip.projector.band import CENTRED
 
 _REMEMBERED = 64
 
@@ -113,8 +112,8 @@ def _count_changed(dataset: fo.Dataset, samples: Any, run: SavedRun, field: str)
     origin = read_origin(dataset, field)
     if origin is None:
         return int(run.counts.get("compared", 0))
-    is_centred = run.band.endswith(CENTRED)  # runs of several bands are of none of them
-    if seal(origin, is_centred, read_centre(dataset, field)) != run.fingerprint:
+    # A run is of the weights, or of these and the centre that it compared from.
+    if run.fingerprint not in (origin.fingerprint, seal(origin, read_centre(dataset, field))):
         return int(run.counts.get("compared", 0))
     if not run.sources:
         return 0

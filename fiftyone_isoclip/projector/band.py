@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from fiftyone_isoclip.errors import BandError
 
-CENTRED = "-centred"
-"""How the text of a centred band ends."""
+_CENTRED = "-centred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Band:
         Raises:
             BandError: the text is not two whole numbers with a slash between them.
         """
-        match = re.fullmatch(rf"\s*(\d+)\s*/\s*(\d+)\s*({CENTRED})?\s*", text)
+        match = re.fullmatch(rf"\s*(\d+)\s*/\s*(\d+)\s*({_CENTRED})?\s*", text)
         if match is None:
             raise BandError(
                 f"{text!r} is not a band; write TOP/BOTTOM, for example 150/50, or "
@@ -73,7 +72,7 @@ class Band:
         return slice(self.drop_top, self.drop_top + self.count(rank))
 
     def __str__(self) -> str:
-        return f"{self.drop_top}/{self.drop_bottom}" + CENTRED * self.centred
+        return f"{self.drop_top}/{self.drop_bottom}" + _CENTRED * self.centred
 
 
 WHOLE = Band()

@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
         (["duplicates", "nowhere"], "nowhere does not exist"),
         (["duplicates", "{folder}", "--model", "ViT-Z"], "no checkpoint is called 'ViT-Z'"),
         (["duplicates", "{folder}", "--band", "999/0"], "keeps none of 24 directions"),
+        (["duplicates", "{folder}", "--band", "4/3-centred"], "the command line have none"),
         (["duplicates", "{folder}", "--json", "no/report.json"], "does not exist"),
         (["duplicates", "{folder}", "--device", "gpu"], "gpu"),
         (["duplicates", "{folder}", "--recall", "1"], "above 0 and below 1; got 1"),
