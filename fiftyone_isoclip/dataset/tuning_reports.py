@@ -11,7 +11,7 @@ import fiftyone as fo
 
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.projector import Band
+from fiftyone_isoclip.projector import WHOLE, Band
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.evaluation.tuning import Tuning
@@ -58,7 +58,7 @@ class TuningReport:
             parameters=asked,
             checkpoint=self.checkpoint,
             fingerprint=fingerprint,
-            band=str(self.recommended),
+            band=str(WHOLE),  # what was read: no band, and no fitted centre
             counts={
                 "compared": self.n_compared,
                 "skipped": self.n_skipped,
