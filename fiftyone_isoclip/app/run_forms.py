@@ -25,6 +25,7 @@ _FOUND = {
     "leaked": ("image that leaks", "images that leak"),
     "drop": ("to drop", "to drop"),
     "queries": ("image as query", "images as queries"),
+    "edited": ("picture edited", "pictures edited"),
 }
 """What runs count, of one and of several."""
 

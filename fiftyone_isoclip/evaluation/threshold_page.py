@@ -15,7 +15,7 @@ from fiftyone_isoclip.index.false_matches import STEPS, one_in
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LEAST_SHOWN = 0.5
+_MOST_SHOWN = 0.5
 """A curve begins where this share of all pairs is at or above the similarity."""
 
 
@@ -43,13 +43,13 @@ def row_cells(row: GuideRow) -> tuple[str, str, str, str, str]:
     return (
         f"{row.similarity:.4f}",
         one_in(share.share) if share.share else "none",
-        "every pair" if known else f"{one_in(share.low)} to {one_in(share.high)}",
+        "all compared" if known else f"{one_in(share.low)} to {one_in(share.high)}",
         f"{row.pairs:,.0f}",
         "" if row.recall is None else f"{row.recall:.0%}",
     )
 
 
-ROW_COLUMNS = ("similarity", "false matches", "between", "pairs here", "edits recognised")
+ROW_COLUMNS = ("similarity", "false matches", "95% bounds", "pairs here", "edits recognised")
 """What `row_cells` tells."""
 
 
@@ -65,9 +65,10 @@ def similarity_table(guide: ThresholdGuide) -> Table:
     note = (
         f"False matches: the share of pairs of different images at or above the similarity, of "
         f"{guide.rates.compared:,} pairs compared ({how}). Near-copies among the images count as "
-        f"false matches, so the true share is not larger. Pairs here: how many of the "
+        "false matches, so of images that are really different it is no larger. It is told of "
+        "these images; others may be more alike. Pairs here: how many of the "
         f"{guide.rates.pairs:,} pairs of these images that is. Edits recognised: the share of "
-        f"edited pictures at or above it, each kind of edit counting the same."
+        "edited pictures at or above the similarity, each kind of edit counting the same."
     )
     return Table("Similarities", note, ROW_COLUMNS, [row_cells(row) for row in guide.rows])
 
@@ -87,25 +88,25 @@ def edit_table(guide: ThresholdGuide) -> Table:
 
 def _curves(guide: ThresholdGuide) -> tuple[str, str, Callable[[Axes], None]]:
     shares = guide.rates.counts / guide.rates.compared
-    shown = (shares <= _LEAST_SHOWN) & (STEPS > -1)
+    shown = (shares <= _MOST_SHOWN) & (STEPS > -1)
+    shares = np.where(shares > 0, shares, np.nan)  # a logarithm has no zero
 
     def draw(axes: Axes) -> None:
-        axes.step(STEPS[shown], np.where(shares > 0, shares, np.nan)[shown], where="post")
-        axes.set_yscale("log")
-        axes.set_xlabel("similarity")
-        axes.set_ylabel("share of pairs at or above it")
+        axes.step(STEPS[shown], shares[shown], where="post", label="false matches (left scale)")
+        axes.set(xlabel="similarity", ylabel="share of pairs at or above it", yscale="log")
         if guide.suggested is not None:
-            axes.axvline(guide.suggested, linestyle="--", color="C1")
+            axes.axvline(guide.suggested, linestyle="--", color="C4", label="suggested")
         if len(guide.edits.rows):
-            beside = axes.twinx()
             every = np.sort(np.concatenate([*guide.edits.similarities.values()]))
-            recall = 1 - np.searchsorted(every, STEPS[shown].astype(np.float32)) / len(every)
-            beside.plot(STEPS[shown], recall, color="C2")
-            beside.set_ylim(0, 1.02)
-            beside.set_ylabel("share of edited copies recognised")
+            found = 1 - np.searchsorted(every, STEPS[shown].astype(np.float32)) / len(every)
+            beside = axes.twinx()
+            beside.set(ylim=(0, 1.02), ylabel="share of edited copies at or above it")
+            beside.plot(STEPS[shown], found, color="C2")
+            axes.plot([], [], color="C2", label="edits recognised (right scale)")
+        axes.legend(loc="lower left")
 
     note = (
-        "Falling steps, left scale: false matches. Smooth, right scale: edited copies recognised, "
-        "over all kinds of edit. Dashed: the similarity that is suggested."
+        "The share of pairs of different images, and of edited copies over all kinds of edit, at "
+        "or above each similarity. Where the first ends, no pair is left."
     )
     return "False matches and edits by similarity", note, draw

@@ -97,8 +97,11 @@ class ThresholdGuide:
             )
         return f"{told} {with_what}, {len(self.edits.rows):,} of them edited."
 
+    def __str__(self) -> str:
+        return self.verdict
+
     def to_json(self) -> dict[str, Any]:
-        """The guide as JSON values, shares to six decimals or more."""
+        """The guide as JSON values."""
         return {
             "model": self.model,
             "band": self.band,

@@ -15,7 +15,7 @@ from fiftyone_isoclip.app.duplicates import BY_FALSE_MATCHES, BY_SIMILARITY
 from fiftyone_isoclip.dataset import find_duplicates, load_duplicates, load_run
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 from tests.operators import Offered
-from tests.panels import Panel
+from tests.panels import Panel, texts
 from tests.planted import members, plant_copies
 
 RATE = 0.05
@@ -83,6 +83,8 @@ def test_the_panel_asks_for_the_same_rate_again_and_moves_to_a_similarity(
 ) -> None:
     report = find_duplicates(dataset, similarity="auto", false_matches=RATE)
     panel = Panel(dataset, "duplicates")
+    reached = f"1 in {1 / report.false_matches:,.0f} pairs of different files are as similar"
+    assert reached in texts(panel.send())
     panel.press("Search again ...")
     asked = panel.told["prompt_user_for_operation"]["params"]
     assert (asked["by"], asked["false_matches"]) == (BY_FALSE_MATCHES, RATE)

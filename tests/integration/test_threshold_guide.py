@@ -14,6 +14,7 @@ from fiftyone_isoclip.errors import DatasetError, IsoClipError, VectorError
 from fiftyone_isoclip.files.edits import EDITS, edit_image
 from fiftyone_isoclip.projector import WHOLE, Band
 from tests.operators import Offered
+from tests.panels import Panel, texts
 from tests.pictures import draw_many
 from tests.planted import pair_cosines, plant_copies
 
@@ -75,6 +76,8 @@ def test_the_run_keeps_what_was_asked_and_found_and_takes_it_along(dataset, plan
     assert run.details["verdict"] == str(report)
     rows = {row["similarity"]: row for row in run.details["rows"]}
     assert rows[report.suggested]["false"]["share"] <= RATE
+    shown = texts(Panel(dataset, "runs").send())
+    assert "2 pictures edited" in shown and str(report) in shown
     assert run.counts == {"compared": 12, "skipped": 0, "edited": 2}
     assert dataset.load_saved_view("mine").values("id") == report.view.values("id")
     delete_run(dataset, "mine")

@@ -15,6 +15,7 @@ from fiftyone_isoclip.app.panel.threshold import THRESHOLD_ACTIONS, show_thresho
 from fiftyone_isoclip.dataset.groups import similarity_of
 from fiftyone_isoclip.dataset.review import count_groups
 from fiftyone_isoclip.dataset.runs import SavedRun
+from fiftyone_isoclip.dataset.thresholds import one_in
 
 _PART = "duplicates_part"
 _PARTS = {"review": "Review the groups", "threshold": "Set the similarity"}
@@ -70,5 +71,7 @@ def _show_counts(ctx: Context, page: Page, run: SavedRun) -> None:
     kind = "identical files"
     if not run.parameters.get("exact"):
         kind = f"similarity from {similarity_of(run):.4g}, band {run.band} of {run.checkpoint}"
+        if rate := run.details.get("false_matches"):
+            kind += f"; {one_in(rate['high'])} pairs of different files are as similar"
     compared = f"{run.counts['compared']:,} images were compared"
     page.say(f"{count_groups(ctx.dataset, run.key)}; {compared}\n\n{kind}")
