@@ -6,6 +6,7 @@ import json
 import pickle
 import zlib
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -140,13 +141,14 @@ def make_landmarks(root: Path, name: str, *, arrays: bool = True, protocol: int 
     return made
 
 
-_SEEN = ("red circle", "blue square", "green star", "brown fish", "pink heart", "teal house")
+_COLOURS, _SHAPES = ("red", "blue", "green", "brown", "pink"), ("circle", "square", "star", "fish")
+_WHERE = ("on the left", "at top", "in the centre")
 CAPTIONS = {
-    f"{number}.jpg": [f"a {what} {where} ." for where in ("on the left", "at top", "in the centre")]
-    for number, what in enumerate(_SEEN, 100)
+    f"{number}.jpg": [f"a {colour} {shape} {where} ." for where in _WHERE]
+    for number, (colour, shape) in enumerate(product(_COLOURS, _SHAPES), 100)
 }
 """In words that the demo checkpoint knows."""
-WANTED = ["101.jpg", "103.jpg", "104.jpg"]
+WANTED = [*CAPTIONS][1::2]
 """The images of the split that is searched."""
 
 
@@ -157,7 +159,7 @@ def make_flickr30k(root: Path, *, csv: bool = True, karpathy: bool = True) -> No
     if csv:
         lines = ["image_name| comment_number| comment"]
         lines += [
-            f"{image}| {n}{'  ' if (image, n) == ('103.jpg', 2) else '|'} {text}"
+            f"{image}| {n}{'  ' if (image, n) == (WANTED[1], 2) else '|'} {text}"
             for image, texts in CAPTIONS.items()
             for n, text in enumerate(texts)
         ]
@@ -202,7 +204,7 @@ def make_nocaps(root: Path) -> None:
     annotations = [
         {"image_id": image, "id": 10 * image + n, "caption": CAPTIONS[WANTED[image]][n]}
         for n in range(3)
-        for image in range(3)
+        for image in range(len(WANTED))
     ]
     path = folder / "nocaps_val_4500_captions.json"
     path.write_text(json.dumps({"annotations": annotations}))

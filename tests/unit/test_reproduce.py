@@ -162,6 +162,8 @@ def test_texts_are_compared_by_the_text_sides_band(root, clip, report, name):
     for kind, moved in both_spaces(clip.isoclip_text(), sides).items():
         expected = expected_labelled(found, moved)["mAP"]
         assert told[kind]["mAP"] == pytest.approx(expected, abs=1e-4)
+    as_images = [side @ clip.isoclip().matrix.T for side in sides]
+    assert expected_labelled(found, as_images)["mAP"] != pytest.approx(expected, abs=1e-2)
 
 
 def test_all_sets_are_measured_and_the_mean_is_of_the_image_sets(report):
@@ -395,6 +397,22 @@ def test_inversion_is_measured_when_it_is_asked_for(tmp_path, clip, monkeypatch)
     assert inverted.metrics["mAP"] == pytest.approx(expected, abs=1e-3)
     assert inverted.metrics["mAP"] != plain.metrics["mAP"]
     assert inverted.seconds_per_query > max(plain.seconds_per_query, band.seconds_per_query)
+
+
+def test_a_query_with_nothing_to_be_found_counts_as_0(tmp_path, clip):
+    """As in the paper's code; elsewhere here it is left out of the mean."""
+    make_coop_set(tmp_path, "caltech")
+    path = tmp_path / "caltech-101/split_zhou_Caltech101.json"
+    splits = json.loads(path.read_text())
+    splits["train"] = [entry for entry in splits["train"] if entry[2] != "fox"]
+    path.write_text(json.dumps(splits))
+    found = open_set(tmp_path, "caltech")
+    assert found.classes == ("cat", "dog", "fox")
+    (result,) = reproduce(survey_sets(tmp_path, ["caltech"]), clip).results
+    expected = expected_labelled(found, plain_sides(clip, found))
+    for metric, value in expected.items():
+        assert result.measured[0].metrics[metric] == pytest.approx(value, abs=1e-4)
+    assert result.measured[0].average_precision[-2:].tolist() == [0, 0]
 
 
 def test_a_set_in_which_nothing_can_be_found_fails_alone(tmp_path, clip):
