@@ -39,6 +39,7 @@ def test_the_examples_do_what_they_say(
     ids = fill([*originals, str(pictures / "same.png"), near])
     dataset.select(ids[:6]).tag_samples("train")
     dataset.select(ids[6:]).tag_samples("test")
+    dataset.set_values("label", [fo.Classification(label="ab"[n % 2]) for n in range(8)])
     text = (
         (repo_root / SKILL)
         .read_text()
@@ -53,6 +54,6 @@ def test_the_examples_do_what_they_say(
     assert dataset.match_tags("duplicate").count() == told["near"]["duplicates"]
     assert len(dataset) == 8 and not fo.dataset_exists(f"{dataset.name}-removed")
     assert sorted(run.key for run in list_runs(dataset)) == [
-        "comparison", "duplicates", "exact_duplicates", "leaks",
+        "comparison", "duplicates", "evaluation", "exact_duplicates", "leaks",
     ]  # fmt: skip
     assert sorted(dataset.list_brain_runs()) == ["isoclip_map", "isoclip_search"]
