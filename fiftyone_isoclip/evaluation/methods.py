@@ -131,7 +131,7 @@ class _Fit:
         yield self._made("all-but-the-top", rows, rest, without)
         shrinkage = float(ledoit_wolf_shrinkage(self.units))
         shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
-        whitened = f"{mean}, then the covariance made round, shrunk by {shrinkage:.3g} before "
+        whitened = f"{mean}, then whitened; covariance shrunk by {shrinkage:.3g} "
         white = axes / np.sqrt(np.maximum(shrunk, _FLOOR * variances.mean()))
         yield self._made("whitening", rows, white, whitened + "(Ledoit & Wolf)")
 
