@@ -24,6 +24,9 @@ from fiftyone_isoclip.evaluation.metrics.bootstrap import (
 from fiftyone_isoclip.evaluation.scores import DECISIVE, MethodScores, interval_json
 from fiftyone_isoclip.index.vectors import Rows
 
+FEWEST_QUERIES = 20
+"""Of fewer independent queries no winner is named: a bootstrap interval of them is too narrow."""
+
 _TAIL_DRAWS = 25
 """Bootstrap draws beyond either end of an interval, at least: the ends rest on them."""
 
@@ -52,9 +55,11 @@ class Comparison:
 
     The best baseline is the best of all methods that are no band, on these same queries: that is
     hard on the bands. The intervals of the differences to it hold for all bands together
-    (Bonferroni), since the best of several bands is looked at.
+    (Bonferroni), since the best of several bands is looked at. ``n_independent`` is how many
+    queries, or groups of queries, were asked independently and have something to be found.
     """
 
+    n_independent: int
     methods: tuple[MethodScores, ...]
     to_best: tuple[Difference, ...]
     to_plain: tuple[Difference, ...]
@@ -68,7 +73,9 @@ class Comparison:
         Raises:
             IsoClipError: there is no band, or fewer than two queries have anything to be found.
         """
-        made = cls(tuple(methods), (), ())
+        scored = ~np.isnan(methods[0].values[DECISIVE])
+        independent = np.flatnonzero(scored) if groups is None else groups[scored]
+        made = cls(len(np.unique(independent)), tuple(methods), (), ())
         if not made.bands:
             raise IsoClipError("no band was given to compare with the baselines; give one or more")
         n = made.n_scored
@@ -80,6 +87,7 @@ class Comparison:
 
         jointly = 1 - (1 - DEFAULT_LEVEL) / len(made.bands)
         return cls(
+            made.n_independent,
             made.methods,
             made._less(made.best_baseline, jointly, groups, seed),
             made._less(made.of(PLAIN), DEFAULT_LEVEL, groups, seed),
@@ -112,6 +120,10 @@ class Comparison:
         """How many queries have something to be found."""
         return int(np.count_nonzero(~np.isnan(self.methods[0].values[DECISIVE])))
 
+    def tells(self, difference: Difference) -> bool:
+        """Whether a difference can be told from none on these queries."""
+        return difference.interval.excludes_zero and self.n_independent >= FEWEST_QUERIES
+
     def of(self, name: str) -> MethodScores:
         """The scores of a method by its name.
 
@@ -134,7 +146,10 @@ class Comparison:
         one = f"{band.name} ({DECISIVE} {band.mean():.3f})"
         other = f"{baseline.name} ({DECISIVE} {baseline.mean():.3f})"
         several = len(self.bands) > 1
-        if found.low > 0:
+        if self.n_independent < FEWEST_QUERIES:
+            few = f"Too few independent queries ({self.n_independent}) to tell"
+            told = f"{few} {one} from the best baseline, {other}"
+        elif found.low > 0:
             told = f"{one} is better than every baseline, the best of which is {other}"
         elif found.high < 0:
             beaten = f"every band tried, the best of which is {one}" if several else one

@@ -108,10 +108,9 @@ def differences_table(comparison: Comparison) -> Table:
     """Each band less the best baseline and less plain CLIP, query by query."""
 
     def told(difference: Difference) -> str:
-        found = difference.interval
-        if not found.excludes_zero:
+        if not comparison.tells(difference):
             return "no measurable difference"
-        return "the band is better" if found.low > 0 else "the band is worse"
+        return "the band is better" if difference.interval.low > 0 else "the band is worse"
 
     rows = [
         (each.band, each.baseline, signed(each.interval), told(each))

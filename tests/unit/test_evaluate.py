@@ -209,6 +209,20 @@ def test_the_best_of_many_bands_needs_a_larger_lead():
     assert [each.level for each in among_many.to_best] == pytest.approx([1 - 0.05 / 20] * 20)
 
 
+def test_of_few_queries_no_winner_is_named():
+    """Four queries that all say the same have an interval of no width."""
+    for n, first in (
+        (19, "Too few independent queries (19) to tell a band (mAP 1.000) from"),
+        (20, "a band (mAP"),
+    ):
+        methods = [scored("plain CLIP", "plain", np.zeros(n)), scored("a band", "band", np.ones(n))]
+        compared = Comparison.between(methods)
+        assert compared.verdict("x", "y").startswith(first)
+        assert compared.tells(compared.to_best[0]) == (n == 20)
+    compared = Comparison.between(methods, groups=np.arange(20) // 2)
+    assert compared.verdict("x", "y").startswith("Too few independent queries (10)")
+
+
 def test_the_draws_of_a_random_band_become_their_mean(clip, embedded):
     found = evaluate_retrieval(task_of(embedded), clip, [BAND]).comparison
     (random,) = [method for method in found.methods if method.name.startswith("random band")]
@@ -294,38 +308,42 @@ def test_what_cannot_be_measured_is_refused(clip, embedded):
         evaluate_retrieval(task_of(embedded), clip, [BAND]).comparison.of("x")
 
 
+N = 24
+"""Originals."""
+
+
 @pytest.fixture(scope="module")
 def copies(clip):
-    """Copies at two distances from ten originals among thirty pictures."""
+    """Copies of originals at two distances, and twenty distractors."""
     rng = np.random.default_rng(0)
-    originals = rng.normal(size=(10, clip.dim)) + 1
+    originals = rng.normal(size=(N, clip.dim)) + 1
     gallery = np.concatenate([originals, rng.normal(size=(20, clip.dim)) + 1])
     near = originals + rng.normal(size=originals.shape) * 0.1
     far = originals + rng.normal(size=originals.shape) * 3
-    groups = np.arange(10)
     return CopyTask(
         "made",
         np.concatenate([near, far]).astype(np.float32),
-        np.tile(groups, 2),
-        ("near",) * 10 + ("far",) * 10,
+        np.tile(np.arange(N), 2),
+        ("near",) * N + ("far",) * N,
         gallery.astype(np.float32),
-        np.arange(30),
-        [f"q{n}" for n in range(20)],
-        [f"g{n}" for n in range(30)],
+        np.arange(N + 20),
+        [f"q{n}" for n in range(2 * N)],
+        [f"g{n}" for n in range(N + 20)],
     )
 
 
 def test_copies_are_told_by_attack_as_counted_by_hand(clip, copies):
     found = evaluate_copies(copies, clip, [BAND], similarity=0.5)
     cosines = unit(copies.queries) @ unit(copies.gallery).T
-    ranks = (cosines > cosines[np.arange(20), copies.query_groups][:, None]).sum(axis=1) + 1
+    own = cosines[np.arange(2 * N), copies.query_groups]
+    ranks = (cosines > own[:, None]).sum(axis=1) + 1
     plain = found.comparison.of("plain CLIP")
     recall, precision = (found.by_attack(plain, metric) for metric in ("recall@1", "mAP"))
     assert recall == {
-        "near": pytest.approx((ranks[:10] == 1).mean()),
-        "far": pytest.approx((ranks[10:] == 1).mean()),
+        "near": pytest.approx((ranks[:N] == 1).mean()),
+        "far": pytest.approx((ranks[N:] == 1).mean()),
     }
-    assert precision["far"] == pytest.approx((1 / ranks[10:]).mean())
+    assert precision["far"] == pytest.approx((1 / ranks[N:]).mean())
     assert recall["near"] == 1 > recall["far"]
     right = copies.query_groups[:, None] == copies.gallery_groups
     alike = cosines >= 0.5
@@ -335,7 +353,7 @@ def test_copies_are_told_by_attack_as_counted_by_hand(clip, copies):
     assert matches["false_queries"] == pytest.approx((alike & ~right).any(axis=1).mean())
     order = np.argsort(-cosines.max(axis=1))
     hits = (cosines.argmax(axis=1) == copies.query_groups)[order]
-    micro = (np.cumsum(hits) / np.arange(1, 21) * hits).sum() / 20
+    micro = (np.cumsum(hits) / np.arange(1, 2 * N + 1) * hits).sum() / (2 * N)
     assert found.micro_average_precision("plain CLIP") == pytest.approx(micro)
 
 
@@ -344,11 +362,11 @@ def test_edits_of_one_original_are_drawn_together(clip, copies):
     plain = found.comparison.of("plain CLIP")
     together = interval(plain.values["mAP"], groups=copies.query_groups)
     assert plain.intervals["mAP"] == together != interval(plain.values["mAP"])
-    assert "over 20 edited pictures of 10 originals" in found.verdict
+    assert "over 48 edited pictures of 24 originals" in found.verdict
 
 
 def test_a_hash_stands_beside_the_bands_in_every_table(clip, copies, tmp_path):
-    codes = np.eye(30, dtype=np.float32)
+    codes = np.eye(N + 20, dtype=np.float32)
     phash = Method("pHash 64 bit", "hash", codes[copies.query_groups], codes)
     found = evaluate_copies(copies, clip, [BAND], extra=[phash])
     assert found.verdict.startswith("pHash 64 bit (mAP 1.000) is better than every band tried")
