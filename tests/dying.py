@@ -55,6 +55,8 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "find_exact_duplicates": ("exact_duplicates", {}, {"prefer": "earliest"}),
     "find_leaks": ("leaks", {"similarity": 0.99}, {"similarity": 0.995}),
     "compare_with_clip": ("comparison", {"k": 2}, {"k": 3}),
+    "compare_spaces": ("disagreements", {"near": 2}, {"near": 3}),
+    "evaluate": ("evaluation", {"label_field": "kind"}, {"label_field": "kind", "bands": "2/2"}),
 }
 """Verbs that make a run: its key, what was asked before and what is asked when the kill comes."""
 
@@ -297,7 +299,8 @@ VERBS: dict[str, Any] = OWN | {
     name: _verb(name)
     for name in (
         "find_duplicates", "find_exact_duplicates", "find_clusters", "find_leaks", "rerun",
-        "compare_with_clip", "delete_run", "rename_run", "name_clusters_by", "map_embeddings",
+        "compare_with_clip", "compare_spaces", "evaluate", "delete_run", "rename_run",
+        "name_clusters_by", "map_embeddings",
     )
 }  # fmt: skip
 

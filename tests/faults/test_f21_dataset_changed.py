@@ -27,6 +27,8 @@ FIELDS = {
     "find_duplicates": ("duplicates_group", "duplicates_role", "duplicates_reason"),
     "find_leaks": ("leaks_split", "leaks_partners", "leaks_drop"),
     "compare_with_clip": ("comparison_overlap",),
+    "compare_spaces": ("disagreements_place", "disagreements_factor", "disagreements_nearer_in"),
+    "evaluate": ("evaluation_plain", "evaluation_isoclip"),
     "upgrade": ("isoclip",),
 }
 
@@ -129,7 +131,13 @@ def check_field(place, name, field, step, deed):
         assert place.look().fields[field]
 
 
-KEPT_FLOATS = ("clusters_similarity", "comparison_overlap")
+KEPT_FLOATS = (
+    "clusters_similarity",
+    "comparison_overlap",
+    "disagreements_factor",
+    "evaluation_isoclip",
+    "evaluation_plain",
+)
 """Fields of a run that are floats anyway: made so by another, nothing is wrong with them."""
 
 
