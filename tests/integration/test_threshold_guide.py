@@ -42,8 +42,18 @@ def test_false_matches_are_counted_over_the_pairs_of_different_files(
     assert report.suggested == steps[np.argmax(shares <= RATE)]
 
 
-def test_edited_pictures_are_told_by_kind_and_by_picture(dataset, planted, checkpoint):
-    report = guide_threshold(dataset, false_matches=RATE, pictures=2)
+def test_edited_pictures_are_told_by_kind_and_by_picture(
+    dataset, fill, pictures, planted, checkpoint
+):
+    # Copies of one file come first, so that the numbers of files and of samples differ.
+    ids = dataset.values("id")
+    copies = [pictures / f"a copy {number}.png" for number in range(3)]
+    for copy in copies:
+        copy.write_bytes((pictures / "copy of 0.png").read_bytes())
+    first = fill(copies)
+    embed(dataset, checkpoint, progress=False)
+    view = dataset.select([*first, *ids], ordered=True)
+    report = guide_threshold(view, false_matches=RATE, pictures=2)
     edits = report.guide.edits
     clip = load_clip(checkpoint)
     matrix = clip.isoclip().matrix.astype(np.float64)
