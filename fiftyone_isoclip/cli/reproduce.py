@@ -139,7 +139,8 @@ def _reproduce_all(
         )
         done.append(found)
         for result in found.results:
-            note_failures(result.left_out, result.n_queries + result.n_gallery)
+            n = result.n_queries + result.n_gallery + len(result.left_out)
+            note_failures(result.left_out, n)
         for set_name, reason in found.failed.items():
             note(f"{set_name}: {reason}")
     return done, failed
