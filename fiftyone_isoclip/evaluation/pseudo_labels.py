@@ -124,7 +124,7 @@ def label_by_words(clip: Clip, embeddings: npt.ArrayLike, words: Sequence[str]) 
     texts = unit_rows(clip.text_embeddings([PROMPT.format(word) for word in known]))
     nearest = (unit_rows(embeddings) @ texts.T).argmax(axis=1)
     left_out = f" ({len(asked) - len(known)} unknown ones left out)" * (len(known) < len(asked))
-    told = f"pseudo-labels out of {len(known)} words{left_out}"
+    told = f"pseudo-labels out of {len(known)} words{left_out}, the model's own guesses"
     return TuningSet(np.asarray(embeddings), nearest.astype(np.int64), told)
 
 
@@ -164,7 +164,7 @@ def label_by_copies(
             labels.append(np.full(len(edited), label))
         if told is not None:
             told(1)
-    what = f"edited copies of {len(drawn) - len(failed)} images"
+    what = f"edited copies of {len(drawn) - len(failed)} images, not by what images show"
     return TuningSet(np.concatenate(parts), np.concatenate(labels), what, True, failed)
 
 

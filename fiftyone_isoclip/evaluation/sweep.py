@@ -103,7 +103,7 @@ def sweep(
         growing = _Growing(whole, ranking.queries, top)
         for bottom in _drops(rank - top, step)[::-1].tolist():
             growing.widen(rank - bottom)
-            scores[row, bottom // step] = _mean_average_precision(growing.cosines(), irrelevant)
+            scores[row, bottom // step] = mean_average_precision(growing.cosines(), irrelevant)
             if told is not None:
                 told(1)
     return Plane(drops, scores, centre is not None)
@@ -162,8 +162,8 @@ class _Growing:
         return found
 
 
-def _mean_average_precision(cosines: Float64s, irrelevant: npt.NDArray[np.bool_]) -> float:
-    """The mean over queries that have something relevant, of cosines (n, m) from -2 to 1.
+def mean_average_precision(cosines: Float64s, irrelevant: npt.NDArray[np.bool_]) -> float:
+    """The mean over queries that have something relevant, of cosines (n, m), -2 to their own.
 
     Sorts numbers of 32 bits instead of ranking: the cosine to 4e-9, and in the last bit whether
     its row is irrelevant.

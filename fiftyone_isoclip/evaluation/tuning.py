@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,18 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.evaluation.halves import jackknife, split_rows
-from fiftyone_isoclip.evaluation.methods import CENTRED, PLAIN
+from fiftyone_isoclip.evaluation.halves import split_rows
+from fiftyone_isoclip.evaluation.held_out import is_plain, judge, make_spaces
 from fiftyone_isoclip.evaluation.metrics.bootstrap import Interval
-from fiftyone_isoclip.evaluation.metrics.retrieval import score_retrieval
 from fiftyone_isoclip.evaluation.sweep import Plane, Ranking, Told, default_step, sweep
 from fiftyone_isoclip.index import find_pairs, join_keepers
-from fiftyone_isoclip.index.vectors import Float32s, Float64s, Rows, unit_rows
+from fiftyone_isoclip.index.vectors import Float32s, Rows, unit_rows
 from fiftyone_isoclip.projector import WHOLE, Band, Spectrum
 
 MOST_IMAGES = 5_000
 """Of more, so many are drawn: the time grows with their square."""
-MOST_QUERIES = 400
+MOST_QUERIES = 300
 """Images of the choosing half that are asked about under every band; each ranks the whole half."""
 FEWEST_QUERIES = 20
 """Images in each half that have another of their class there: fewer carry no interval."""
@@ -124,9 +123,9 @@ def tune(
     planes = scan(), scan(centre=centre)
     best = max((plane.best for plane in planes), key=lambda band: planes[band.centred].score(band))
     candidate = None if is_plain(best) else best
-    spaces = _spaces(spectrum, units[holding], centre, [plane.best for plane in planes])
+    spaces = make_spaces(spectrum, units[holding], centre, [plane.best for plane in planes])
     groups = numbers[holding] if whole_classes else np.arange(len(holding))
-    figures, differences = _compare(spaces, str(best), numbers[holding], groups, rng)
+    figures, differences = judge(spaces, str(best), numbers[holding], groups, rng)
     return Tuning(
         planes=planes,
         candidate=candidate,
@@ -143,11 +142,6 @@ def tune(
         n_undrawn=len(distinct) - len(kept),
         labels_from=labels_from,
     )
-
-
-def is_plain(band: Band) -> bool:
-    """Whether a band drops nothing: plain CLIP, or mean-centred plain CLIP."""
-    return replace(band, centred=False) == WHOLE
 
 
 def _check(
@@ -202,40 +196,3 @@ def _check_halves(choosing: Rows, holding: Rows, n: int, labels_from: str) -> No
 
 def _draw_queries(labels: Rows, rng: np.random.Generator) -> Rows:
     return np.sort(rng.permutation(_with_mates(labels))[:MOST_QUERIES])
-
-
-def _spaces(
-    spectrum: Spectrum, units: Float32s, centre: Float64s, bands: list[Band]
-) -> dict[str, Float32s]:
-    """Plain CLIP, mean-centred CLIP and the bands, each as unit rows by its name."""
-    spaces = {PLAIN: units, CENTRED: unit_rows(units - centre)}
-    for band in bands:
-        if not is_plain(band):
-            mapping = spectrum.rewrite(replace(band, centred=False))[0]
-            spaces[str(band)] = (mapping.centred_on(centre) if band.centred else mapping)(units)
-    return spaces
-
-
-def _compare(
-    spaces: Mapping[str, Float32s],
-    best: str,
-    labels: Rows,
-    groups: Rows,
-    rng: np.random.Generator,
-) -> tuple[dict[str, Interval], list[Interval]]:
-    """The mAP of each space; the best band less plain and less centred, centred less plain."""
-    names = list(spaces)
-    plain, centred = names.index(PLAIN), names.index(CENTRED)
-    chosen = names.index(best) if best in names else plain
-
-    def measure(rows: Rows) -> Float64s:
-        own, known = np.arange(len(rows)), labels[rows]
-        means = [
-            score_retrieval(space[rows], space[rows], known, known, own_rows=own).mean("mAP")
-            for space in spaces.values()
-        ]
-        pairs = ((chosen, plain), (chosen, centred), (centred, plain))
-        return np.array([*means, *(means[one] - means[other] for one, other in pairs)])
-
-    found = jackknife(measure, groups, rng)
-    return dict(zip(names, found, strict=False)), found[len(names) :]

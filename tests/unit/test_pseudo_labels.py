@@ -51,7 +51,7 @@ def test_each_image_has_the_word_that_is_nearest(clip: Clip, embeddings: np.ndar
     expected = cosines(embeddings.astype(np.float64), texts).argmax(axis=1)
     assert found.labels.tolist() == expected.tolist()
     assert len(set(expected.tolist())) > 1
-    assert found.labels_from == "pseudo-labels out of 4 words"
+    assert found.labels_from == "pseudo-labels out of 4 words, the model's own guesses"
     assert not found.whole_classes
 
 
@@ -102,7 +102,7 @@ def test_an_image_and_its_edits_are_a_class(
     n_edits = len(TUNING_EDITS)
     assert sum(done) == 4
     assert found.whole_classes
-    assert found.labels_from == "edited copies of 4 images"
+    assert found.labels_from == "edited copies of 4 images, not by what images show"
     assert np.bincount(found.labels).tolist() == [1 + n_edits] * 4
     order = [
         next(row for row in range(4) if np.array_equal(embeddings[row], found.embeddings[label]))

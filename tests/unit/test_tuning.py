@@ -8,8 +8,9 @@ from scipy import stats
 
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.evaluation.halves import jackknife, split_rows
+from fiftyone_isoclip.evaluation.methods import CENTRED, PLAIN
 from fiftyone_isoclip.evaluation.metrics.retrieval import score_retrieval
-from fiftyone_isoclip.evaluation.tuning import CENTRED, FEWEST_QUERIES, PLAIN, Tuning, tune
+from fiftyone_isoclip.evaluation.tuning import FEWEST_QUERIES, Tuning, tune
 from fiftyone_isoclip.index.vectors import unit_rows
 from fiftyone_isoclip.projector import WHOLE, Band, Head, Spectrum
 
