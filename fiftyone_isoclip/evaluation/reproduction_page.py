@@ -48,14 +48,14 @@ def make_rows(reproduction: Reproduction) -> tuple[list[str], list[list[str]]]:
 
 def make_page(reproductions: Sequence[Reproduction], survey: Survey, root: str) -> Page:
     """The report on some checkpoints."""
-    parts = []
+    parts: list[Table] = []
     for each in reproductions:
         columns, rows = make_rows(each)
-        title = f"{each.checkpoint.name}: mAP in percent"
-        parts += [
-            Table(title, describe(each), columns, rows),
-            Table(f"{each.checkpoint.name}: all metrics", "In percent.", *_all_metrics(each)),
-        ]
+        cells = [[None if cell in ("", "-") else cell for cell in row] for row in rows]
+        parts.append(
+            Table(f"{each.checkpoint.name}: mAP in percent", describe(each), columns, cells)
+        )
+        parts += _metric_tables(each)
         if each.failed:
             failed = list(each.failed.items())
             parts.append(Table("Failed", "Sets that were not measured.", ("set", "reason"), failed))
@@ -169,16 +169,22 @@ def _milliseconds(reproduction: Reproduction, kinds: Sequence[Kind]) -> list[str
     return cells
 
 
-def _all_metrics(reproduction: Reproduction) -> tuple[list[str], list[list[object]]]:
-    metrics = dict.fromkeys(
-        name
-        for result in reproduction.results
-        for measured in result.measured
-        for name in measured.metrics
-    )
-    rows: list[list[object]] = [
-        [result.name, measured.method, *(measured.metrics.get(name) for name in metrics)]
-        for result in reproduction.results
-        for measured in result.measured
-    ]
-    return ["set", "method", *metrics], rows
+def _metric_tables(reproduction: Reproduction) -> list[Table]:
+    """Every metric in percent: what has labels, and landmarks by difficulty."""
+    tables = []
+    for title, of_landmarks in (("all metrics", False), ("landmarks by difficulty", True)):
+        scored = [
+            (result.name, measured)
+            for result in reproduction.results
+            for measured in result.measured
+            if (f"{MAP} easy" in measured.metrics) == of_landmarks
+        ]
+        names = dict.fromkeys(name for _, measured in scored for name in measured.metrics)
+        rows = [
+            [name, measured.method, *(measured.metrics.get(metric) for metric in names)]
+            for name, measured in scored
+        ]
+        if rows:
+            title = f"{reproduction.checkpoint.name}: {title}"
+            tables.append(Table(title, "In percent.", ["set", "method", *names], rows))
+    return tables
