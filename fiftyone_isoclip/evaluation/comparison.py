@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,11 @@ import numpy as np
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.methods import PLAIN
-from fiftyone_isoclip.evaluation.metrics.bootstrap import (
-    DEFAULT_LEVEL,
-    DEFAULT_RESAMPLES,
-    Interval,
-    paired,
-)
-from fiftyone_isoclip.evaluation.scores import DECISIVE, MethodScores, interval_json
-from fiftyone_isoclip.index.vectors import Rows
+from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, Interval
+from fiftyone_isoclip.evaluation.scores import DECISIVE, MethodScores, Sampling, interval_json
 
 FEWEST_QUERIES = 20
 """Of fewer independent queries no winner is named: a bootstrap interval of them is too narrow."""
-
-_TAIL_DRAWS = 25
-"""Bootstrap draws beyond either end of an interval, at least: the ends rest on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +55,15 @@ class Comparison:
     to_plain: tuple[Difference, ...]
 
     @classmethod
-    def between(
-        cls, methods: Sequence[MethodScores], *, groups: Rows | None = None, seed: int = 0
-    ) -> Comparison:
+    def between(cls, methods: Sequence[MethodScores], sampling: Sampling) -> Comparison:
         """Compare every band with the best baseline and with plain CLIP.
 
         Raises:
             IsoClipError: there is no band, or fewer than two queries have anything to be found.
         """
         scored = ~np.isnan(methods[0].values[DECISIVE])
-        independent = np.flatnonzero(scored) if groups is None else groups[scored]
-        made = cls(len(np.unique(independent)), tuple(methods), (), ())
+        groups = np.arange(len(scored)) if sampling.groups is None else sampling.groups
+        made = cls(len(np.unique(groups[scored])), tuple(methods), (), ())
         if not made.bands:
             raise IsoClipError("no band was given to compare with the baselines; give one or more")
         n = made.n_scored
@@ -84,13 +72,12 @@ class Comparison:
                 f"{n} of the queries have something of their own label to be found; two or more "
                 "are needed to compare methods: label more images, or give another gallery"
             )
-
         jointly = 1 - (1 - DEFAULT_LEVEL) / len(made.bands)
         return cls(
             made.n_independent,
             made.methods,
-            made._less(made.best_baseline, jointly, groups, seed),
-            made._less(made.of(PLAIN), DEFAULT_LEVEL, groups, seed),
+            made._less(made.best_baseline, jointly, sampling),
+            made._less(made.of(PLAIN), DEFAULT_LEVEL, sampling),
         )
 
     @property
@@ -162,16 +149,15 @@ class Comparison:
         )
 
     def _less(
-        self, other: MethodScores, level: float, groups: Rows | None, seed: int
+        self, other: MethodScores, level: float, sampling: Sampling
     ) -> tuple[Difference, ...]:
         """Each band less another method, query by query."""
         theirs = other.values[DECISIVE]
-        n = max(DEFAULT_RESAMPLES, ceil(2 * _TAIL_DRAWS / (1 - level)))
         return tuple(
             Difference(
                 band.name,
                 other.name,
-                paired(band.values[DECISIVE], theirs, groups=groups, n=n, level=level, seed=seed),
+                sampling.difference(band.values[DECISIVE], theirs, level),
                 level,
             )
             for band in self.bands

@@ -18,6 +18,7 @@ from fiftyone_isoclip.evaluation.metrics.copies import CopyScores, score_copies
 from fiftyone_isoclip.evaluation.report import Page
 from fiftyone_isoclip.evaluation.scores import (
     MethodScores,
+    Sampling,
     Values,
     as_queries,
     merged_name,
@@ -182,8 +183,8 @@ def evaluate_copies(
         found.setdefault(merged_name(method), []).append(scores)
         return {metric: scores.queries.values(metric) for metric in ("mAP", RECALL)}
 
-    groups = task.query_groups
+    sampling = Sampling(groups=task.query_groups, seed=seed)
     advance = None if told is None else as_queries(len(task.queries), told)
-    scored = score_methods([*made, *extra], score, groups=groups, seed=seed, told=advance)
-    comparison = Comparison.between(scored, groups=groups, seed=seed)
+    scored = score_methods([*made, *extra], score, sampling=sampling, told=advance)
+    comparison = Comparison.between(scored, sampling)
     return CopyEvaluation(task, clip.checkpoint.name, seed, similarity, comparison, found)

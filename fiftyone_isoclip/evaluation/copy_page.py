@@ -31,6 +31,7 @@ def make_copy_page(evaluation: CopyEvaluation, parameters: Mapping[str, object])
     own = {
         "checkpoint": evaluation.checkpoint,
         "queries": f"{len(task.queries):,} edited pictures, {len(evaluation.attacks)} kinds",
+        "intervals": "by bootstrap of the originals with all their edits, the gallery fixed",
         "gallery": f"{len(task.gallery):,} pictures, the originals and distractors",
         "seed": evaluation.seed,
     }

@@ -18,6 +18,8 @@ from fiftyone_isoclip.evaluation.metrics.retrieval import METRICS, score_retriev
 from fiftyone_isoclip.evaluation.report import Page
 from fiftyone_isoclip.evaluation.scores import (
     DECISIVE,
+    OWN_GALLERY,
+    Sampling,
     Values,
     as_queries,
     merged_name,
@@ -110,6 +112,7 @@ class Evaluation:
             "seed": self.seed,
             "level": DEFAULT_LEVEL,
             "resamples": DEFAULT_RESAMPLES,
+            "intervals_widened": 1.0 if self.task.is_apart else OWN_GALLERY,
             "best_baseline": best,
             "methods": [method.to_json() for method in self.comparison.methods],
             "differences": [each.to_json() for each in self.comparison.differences],
@@ -154,8 +157,11 @@ def evaluate_retrieval(
     made = make_methods(clip.spectrum, task.queries, task.gallery, bands, side=side, seed=seed)
     methods = [*made, *extra]
     advance = None if told is None else as_queries(len(task.queries), told)
-    scored = score_methods(methods, lambda method: _score(task, method), seed=seed, told=advance)
-    comparison = Comparison.between(scored, seed=seed)
+    sampling = Sampling(widen=1.0 if task.is_apart else OWN_GALLERY, seed=seed)
+    scored = score_methods(
+        methods, lambda method: _score(task, method), sampling=sampling, told=advance
+    )
+    comparison = Comparison.between(scored, sampling)
     examples = _find_examples(task, methods, comparison)
     return Evaluation(task, clip.checkpoint.name, text, seed, comparison, examples)
 

@@ -10,7 +10,7 @@ import numpy as np
 from fiftyone_isoclip.evaluation.comparison import Comparison, Difference, signed
 from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 from fiftyone_isoclip.evaluation.report import Page, Pictures, Plot, Table
-from fiftyone_isoclip.evaluation.scores import DECISIVE, MethodScores
+from fiftyone_isoclip.evaluation.scores import DECISIVE, OWN_GALLERY, MethodScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
         "checkpoint": evaluation.checkpoint,
         "queries": f"{len(task.queries):,} {what}, {queries}",
         "queries with anything to find": f"{comparison.n_scored:,}",
+        "intervals": f"{DEFAULT_LEVEL:.0%}, {_how_wide(task.is_apart)}",
         "gallery": f"{len(task.gallery):,} {what} of {len(task.classes):,} classes",
         "seed": evaluation.seed,
     }
@@ -68,10 +69,18 @@ def methods_table(comparison: Comparison) -> Table:
     return Table(
         "Every method on the same queries",
         f"Means over the queries, from 0 to 1, the best {DECISIVE} first; in brackets its "
-        f"{DEFAULT_LEVEL:.0%} interval ({DEFAULT_RESAMPLES:,} bootstrap draws of the queries; it "
-        "says nothing about another gallery).",
+        f"{DEFAULT_LEVEL:.0%} interval, which says nothing about another gallery.",
         ["method", DECISIVE, *others, *["a query"] * timed],
         rows,
+    )
+
+
+def _how_wide(is_apart: bool) -> str:
+    if is_apart:
+        return f"{DEFAULT_RESAMPLES:,} bootstrap draws of the queries or more, the gallery fixed"
+    return (
+        f"{DEFAULT_RESAMPLES:,} bootstrap draws of the queries or more, made {OWN_GALLERY:g} times "
+        "as wide because every query is also what others find"
     )
 
 

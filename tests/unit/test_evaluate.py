@@ -18,8 +18,9 @@ from fiftyone_isoclip.evaluation.copy_detection import CopyTask, evaluate_copies
 from fiftyone_isoclip.evaluation.evaluate import Task, evaluate_retrieval
 from fiftyone_isoclip.evaluation.methods import Method
 from fiftyone_isoclip.evaluation.metrics.bootstrap import interval
+from fiftyone_isoclip.evaluation.metrics.retrieval import score_retrieval
 from fiftyone_isoclip.evaluation.report import write_page
-from fiftyone_isoclip.evaluation.scores import MethodScores, score_methods
+from fiftyone_isoclip.evaluation.scores import OWN_GALLERY, MethodScores, Sampling, score_methods
 from fiftyone_isoclip.files import embed_files, list_images
 from fiftyone_isoclip.projector import Band
 from tests.pictures import draw
@@ -191,7 +192,7 @@ def test_whoever_wins_is_told_first_and_a_draw_is_called_one(values, first):
         scored("a baseline", "baseline", values["baseline"]),
         scored("a band", "band", values["band"]),
     ]
-    told = Comparison.between(methods).verdict("ViT-B-32/openai", "200 queries")
+    told = Comparison.between(methods, Sampling()).verdict("ViT-B-32/openai", "200 queries")
     assert "\n" not in told and "demo" not in told
     assert re.match(first, told), told
 
@@ -201,10 +202,10 @@ def test_the_best_of_many_bands_needs_a_larger_lead():
     lead = 2.3 * NOISE.std() / np.sqrt(len(NOISE))
     lucky = scored("lucky", "band", BASE + NOISE - NOISE.mean() + lead)
     plain = scored("plain CLIP", "plain", BASE)
-    alone = Comparison.between([plain, lucky])
+    alone = Comparison.between([plain, lucky], Sampling())
     assert alone.verdict("x", "y").startswith("lucky (mAP")
     poor = [scored(f"poor {n}", "band", BASE - 0.1) for n in range(19)]
-    among_many = Comparison.between([plain, lucky, *poor])
+    among_many = Comparison.between([plain, lucky, *poor], Sampling())
     assert among_many.verdict("x", "y").startswith("No measurable difference between lucky")
     assert [each.level for each in among_many.to_best] == pytest.approx([1 - 0.05 / 20] * 20)
 
@@ -216,11 +217,41 @@ def test_of_few_queries_no_winner_is_named():
         (20, "a band (mAP"),
     ):
         methods = [scored("plain CLIP", "plain", np.zeros(n)), scored("a band", "band", np.ones(n))]
-        compared = Comparison.between(methods)
+        compared = Comparison.between(methods, Sampling())
         assert compared.verdict("x", "y").startswith(first)
         assert compared.tells(compared.to_best[0]) == (n == 20)
-    compared = Comparison.between(methods, groups=np.arange(20) // 2)
+    compared = Comparison.between(methods, Sampling(groups=np.arange(20) // 2))
     assert compared.verdict("x", "y").startswith("Too few independent queries (10)")
+
+
+def test_an_image_that_is_searched_for_and_searched_with_counts_twice(clip, embedded):
+    within = evaluate_retrieval(task_of(embedded), clip, [BAND])
+    assert within.to_json()["intervals_widened"] == 2
+    for band, lead in zip(within.comparison.bands, within.comparison.to_best, strict=True):
+        gains = band.values["mAP"] - within.comparison.best_baseline.values["mAP"]
+        narrow = interval(gains, level=lead.level)
+        assert lead.interval.mean == narrow.mean
+        wide = lead.interval.high - lead.interval.low
+        assert wide == pytest.approx(2 * (narrow.high - narrow.low), rel=0.1)
+    odd, even = slice(1, None, 2), slice(0, None, 2)
+    apart = evaluate_retrieval(task_of(embedded, odd, even, own=False), clip, [BAND])
+    plain = apart.comparison.of("plain CLIP")
+    assert plain.intervals["mAP"] == interval(plain.values["mAP"])
+
+
+def test_of_two_methods_that_differ_by_noise_alone_hardly_one_is_called_better():
+    rng, named, labels = np.random.default_rng(0), {1.0: 0, OWN_GALLERY: 0}, np.arange(100) % 5
+    for _ in range(60):
+        shared = rng.normal(size=(5, 16))[labels] * 0.7 + rng.normal(size=(100, 16))
+        noisy = [unit(np.hstack([shared, rng.normal(size=(100, 4))])) for _ in range(2)]
+        scores = [
+            score_retrieval(*[rows.astype(np.float32)] * 2, *[labels] * 2, own_rows=np.arange(100))
+            for rows in noisy
+        ]
+        for widen in named:
+            found = Sampling(widen=widen).difference(*[s.average_precision for s in scores], 0.95)
+            named[widen] += found.excludes_zero
+    assert named[1.0] > 0.08 * 60 and named[OWN_GALLERY] <= 0.05 * 60
 
 
 def test_the_draws_of_a_random_band_become_their_mean(clip, embedded):
@@ -232,7 +263,7 @@ def test_the_draws_of_a_random_band_become_their_mean(clip, embedded):
         Method("random band (5, draw 2)", "baseline", *[np.eye(4, dtype=np.float32)] * 2),
     ]
     values = iter([np.array([0.0, 0.5]), np.array([1.0, 0.7])])
-    (merged,) = score_methods(draws, lambda _: {"mAP": next(values)})
+    (merged,) = score_methods(draws, lambda _: {"mAP": next(values)}, sampling=Sampling())
     np.testing.assert_allclose(merged.values["mAP"], [0.5, 0.6])
 
 
