@@ -97,7 +97,7 @@ def evaluate(
         band=str(chosen[0]),
         n_queries=len(sides.query_rows),
         n_compared=sides.n_compared,
-        n_skipped=len(samples) - sides.n_compared,
+        n_skipped=sides.n_samples - sides.n_compared,
         n_unlabelled=sides.n_unlabelled,
         results=evaluation.to_json(),
         evaluation=evaluation,

@@ -24,8 +24,8 @@ comparison samples."""
 class Sides:
     """Which rows of a space are asked about and which are found; both are labelled.
 
-    ``labels`` are positions in ``names``, and -1 where a sample has none; ``n_unlabelled`` counts
-    those of all samples.
+    ``labels`` are positions in ``names``, and -1 where a sample has none; of the ``n_samples`` in
+    all, ``n_unlabelled`` have none.
     """
 
     plain: Space
@@ -33,6 +33,7 @@ class Sides:
     labels: Rows
     query_rows: Rows
     gallery_rows: Rows
+    n_samples: int
     n_unlabelled: int
 
     @property
@@ -83,14 +84,15 @@ def split_sides(samples: Any, plain: Space, label_field: str, queries: int | str
     if len(labelled) < 2:
         raise DatasetError(
             f"two images with embeddings and labels are needed to measure retrieval, found "
-            f"{len(labelled)} of {len(samples)}; embed() and label more images first"
+            f"{len(labelled)} of {len(labels)}; embed() and label more images first"
         )
     if isinstance(queries, str):
         sides = _apart(samples, plain, labelled, queries)
     else:
         sides = _picked(labelled, queries), labelled
     n_unlabelled = sum(label is None for label in labels.values())
-    return Sides(plain, names, numbers, *sides, n_unlabelled)
+    # Beware: len() of a dataset is an estimate, and wrong after the database was killed.
+    return Sides(plain, names, numbers, *sides, len(labels), n_unlabelled)
 
 
 def _picked(labelled: Rows, asked: int | None) -> Rows:
