@@ -11,12 +11,12 @@ from fiftyone_isoclip.index.vectors import unit_rows
 from fiftyone_isoclip.projector import Head, Spectrum
 from tests.reference import paper
 
-N, FEATURES = 40, 20
+N, FEATURES = 24, 20
 TOLERANCE = 1e-6
 
 
 class Made:
-    """Two towers' heads, and embeddings of 40 images in six classes, one of a single image."""
+    """Two towers' heads, and embeddings of 24 images in six classes, one of a single image."""
 
     def __init__(self, dim: int, text_features: int, bias: bool, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -28,7 +28,7 @@ class Made:
         features = rng.normal(size=(N, FEATURES)) + rng.normal(size=(6, FEATURES))[self.labels]
         embeddings = paper.append_one(features, shift) @ self.image.T
         self.units = unit_rows(embeddings)
-        self.queries = np.sort(rng.choice(N, 25, replace=False))
+        self.queries = np.sort(rng.choice(N, 15, replace=False))
 
     def brute_force(self, drop_top: int, drop_bottom: int, centre: np.ndarray | float) -> float:
         """The mAP with the rewritten projector itself, one query after the other."""
