@@ -118,11 +118,13 @@ def similarity_for(rates: FalseMatches, false_matches: float) -> float:
     """
     _check_rate(false_matches)
     if rates.least_rate > false_matches:
-        kind = "pairs drawn of them" if rates.drawn else "pairs they make"
+        kind, more = "pairs they make", "take more images, "
+        if rates.drawn:
+            kind, more = "pairs drawn of them", ""
         raise VectorError(
             f"At most {one_in(false_matches)} pairs may be false, and of {rates.n:,} different "
             f"images the {rates.compared:,} {kind} cannot show less than "
-            f"{one_in(rates.least_rate)}. Allow more, take more images, or give a similarity."
+            f"{one_in(rates.least_rate)}. Allow more, {more}or give a similarity."
         )
     highs = rates.counts / rates.compared
     if rates.drawn:
