@@ -5,8 +5,8 @@
 groups.csv names file, group and attack. The guide is made on the distractors, which have no copies:
 false matches among their pairs, and edits of 100 of them. It is reported on the originals and their
 copies, other photographs edited by somebody else's program: the share of their pairs that show
-different things and are as similar as suggested, and of each attack the share of copies that are. (The guide
-promises a rate of false matches of its own images; this is how far it carries.)
+different things and are as similar as suggested, and of each attack the share of copies that are.
+A guide promises a rate of false matches of its own images; this is how far that carries.
 The last part makes the guide on everything, copies included, which raises the similarity: that is
 what near-copies in the data cost. The demo weights are self-trained and say nothing about published
 checkpoints.
