@@ -55,7 +55,10 @@ class EmbeddingMap:
         ``P = R U_mid^T A^+ = R u^T D^-1 X^T``.
         """
         left, scale, _ = head.decomposition
-        basis, triangle = np.linalg.qr(left @ (scale[:, None] * directions))
+        spanned = left @ (scale[:, None] * directions)
+        # All of the space needs no other axes: embeddings and what is mapped are then the same.
+        is_all = spanned.shape[0] == spanned.shape[1]
+        basis, triangle = (np.eye(len(spanned)), spanned) if is_all else np.linalg.qr(spanned)
         matrix = triangle @ (directions.T / scale) @ left.T
         return cls(matrix, basis, band, head.condition)
 

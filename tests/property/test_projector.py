@@ -58,6 +58,9 @@ def test_the_whole_band_of_a_full_rank_operator_is_plain_clip(case):
     mapping, _ = Spectrum.between(image, text).rewrite(WHOLE)
     embeddings = rng.normal(size=(6, dim))
     np.testing.assert_allclose(cosines(mapping(embeddings)), cosines(embeddings), atol=2e-6)
+    # Nor is it another set of coordinates: what is mapped and what is not can be compared.
+    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    np.testing.assert_allclose(mapping(embeddings), units, atol=2e-6 * mapping.condition)
 
 
 @given(heads_and_bands())

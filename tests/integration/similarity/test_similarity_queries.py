@@ -13,6 +13,7 @@ from fiftyone_isoclip.dataset.similarity import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_runs import build_similarity
 from fiftyone_isoclip.encoder import Clip
 from fiftyone_isoclip.errors import DatasetError, VectorError
+from fiftyone_isoclip.projector import WHOLE
 from tests.galleries import add_pictures, paint_gallery
 from tests.integration.similarity.oracles import (
     EXACT,
@@ -74,6 +75,20 @@ def test_vectors_of_either_space_are_understood(
         index.sort_by_similarity(np.ones(5))
     with pytest.raises(VectorError, match="no direction"):
         index.sort_by_similarity(np.full(images.shape[1], np.nan))
+
+
+def test_an_index_of_every_direction_is_asked_by_plain_vectors(
+    dataset: fo.Dataset, tmp_path: Path, clip: Clip
+) -> None:
+    ids = add_pictures(dataset, paint_gallery(tmp_path, 12))
+    whole = build_similarity(dataset, load_model(NAME, band="0/0", **EXACT), brain_key="whole")
+    plain = np.stack(dataset.values("clip_embedding"))
+
+    found = whole.sort_by_similarity(plain[6]).values("id")
+
+    assert clip.isoclip(WHOLE).dim == clip.dim
+    check_order(found, ids, unit(plain) @ unit(plain)[6])
+    assert found[0] == ids[6]
 
 
 def test_negative_samples_push_away_as_the_app_does_it(
