@@ -127,10 +127,12 @@ def run_evaluate(
     for each in bands:
         each.count(clip.spectrum.rank)  # tells a band that is too wide before the work
     if source.copies is not None:
-        found: Evaluation | CopyEvaluation = _of_copies(source, clip, bands, oti, similarity)
+        copies = _of_copies(source, clip, bands, oti, similarity)
+        found: Evaluation | CopyEvaluation = copies
+        report(copies.to_json(), json, lambda: _show_copies(copies))
     else:
         found = _of_labels(source, clip, bands, oti)
-    report(found.to_json(), json, lambda: _show(found))
+        report(found.to_json(), json, lambda: _show(found))
     if report_file is not None:
         from fiftyone_isoclip.evaluation.report import write_page
 
@@ -201,3 +203,17 @@ def _show(found: Evaluation | CopyEvaluation) -> None:
         for method in methods
     ]
     show_table(("method", *metrics), rows)
+
+
+def _show_copies(found: CopyEvaluation) -> None:
+    from fiftyone_isoclip.evaluation.copy_page import attacks_table, matches_table
+    from fiftyone_isoclip.evaluation.scores import RECALL
+
+    _show(found)
+    for table in (attacks_table(found, RECALL), matches_table(found)):
+        say(f"\n{table.title}")
+        rows = [
+            [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row]
+            for row in table.rows
+        ]
+        show_table(table.columns, rows)

@@ -17,6 +17,8 @@ from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT
 from fiftyone_isoclip.evaluation.metrics.copies import CopyScores, score_copies
 from fiftyone_isoclip.evaluation.report import Page
 from fiftyone_isoclip.evaluation.scores import (
+    DECISIVE,
+    RECALL,
     MethodScores,
     Sampling,
     Values,
@@ -30,8 +32,6 @@ from fiftyone_isoclip.projector import Band
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.encoder import Clip  # imports torch: measuring needs none
-
-RECALL = "recall@1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ def evaluate_copies(
             similarity=similarity,
         )
         found.setdefault(merged_name(method), []).append(scores)
-        return {metric: scores.queries.values(metric) for metric in ("mAP", RECALL)}
+        return {metric: scores.queries.values(metric) for metric in (DECISIVE, RECALL)}
 
     sampling = Sampling(groups=task.query_groups, seed=seed)
     advance = None if told is None else as_queries(len(task.queries), told)

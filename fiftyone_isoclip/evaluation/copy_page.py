@@ -15,7 +15,7 @@ from fiftyone_isoclip.evaluation.evaluation_page import (
 )
 from fiftyone_isoclip.evaluation.methods import PLAIN
 from fiftyone_isoclip.evaluation.report import Page, Pictures, Plot, Table
-from fiftyone_isoclip.evaluation.scores import MethodScores
+from fiftyone_isoclip.evaluation.scores import DECISIVE, RECALL, MethodScores
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.evaluation.copy_detection import CopyEvaluation
@@ -39,16 +39,17 @@ def make_copy_page(evaluation: CopyEvaluation, parameters: Mapping[str, object])
         methods_table(comparison),
         means_plot(comparison),
         differences_table(comparison),
-        _by_attack(evaluation, "recall@1", "The share of queries whose first result is right."),
-        _by_attack(evaluation, "mAP", "The mean average precision of the queries of each edit."),
-        _matches(evaluation),
+        attacks_table(evaluation, RECALL, "The share of queries whose first result is right."),
+        attacks_table(evaluation, DECISIVE, "The mean average precision of each edit's queries."),
+        matches_table(evaluation),
         _examples(evaluation),
         notes_table(comparison),
     ]
     return Page(f"Copies in {task.name}", evaluation.verdict, parts, own | {**parameters})
 
 
-def _by_attack(evaluation: CopyEvaluation, metric: str, note: str) -> Table:
+def attacks_table(evaluation: CopyEvaluation, metric: str, note: str = "") -> Table:
+    """A metric of the methods that matter, by kind of edit."""
     shown = _shown(evaluation)
     found = [evaluation.by_attack(method, metric) for method in shown]
     attacks = np.array(evaluation.task.attacks)
@@ -68,7 +69,8 @@ def _shown(evaluation: CopyEvaluation) -> list[MethodScores]:
     return list({method.name: method for method in chosen}.values())
 
 
-def _matches(evaluation: CopyEvaluation) -> Table:
+def matches_table(evaluation: CopyEvaluation) -> Table:
+    """What one threshold for all queries would find, and what it would find wrongly."""
     rows = []
     for method in evaluation.comparison.methods:
         found = evaluation.matches(method.name)

@@ -106,7 +106,8 @@ def means_plot(comparison: Comparison) -> Plot:
 
     return Plot(
         f"{DECISIVE} of every method",
-        "Bands in blue, baselines in grey; the line is the best baseline. Intervals that overlap "
+        "Bands in blue, baselines in grey, those that are no map of the embedding in orange; the "
+        "line is the best of all but bands. Intervals that overlap "
         "may still differ: the table below pairs the queries.",
         draw,
         (8.0, 1.0 + 0.32 * len(ordered)),

@@ -22,6 +22,8 @@ from fiftyone_isoclip.index.vectors import Float64s, Rows
 DECISIVE = "mAP"
 """The metric by which methods are ordered and the verdict is given."""
 
+RECALL = "recall@1"
+
 Values = Mapping[str, Float64s]
 """Metric -> one number a query, (n,), NaN where it does not apply."""
 

@@ -208,6 +208,18 @@ def test_copies_are_known_by_the_table_in_the_folder(copies, tmp_path):
     assert "pHash 64 bit" in page.read_text("utf-8")
 
 
+def test_copies_are_shown_by_edit_and_at_one_threshold(copies):
+    shown = isoclip("evaluate", copies).stdout
+    assert shown.startswith("Too few independent queries (4) to tell")
+    assert [
+        line.split()[:2] for line in shown.splitlines() if line.startswith(("hflip", "half"))
+    ] == [
+        ["hflip", "4"],
+        ["half", "4"],
+    ]
+    assert "micro-AP" in shown and "queries with a false match" in shown
+
+
 def test_ties_are_not_won_by_standing_first(clip, tmp_path):
     """Forty copies of one picture: an original at the top of the table is as likely as any."""
     rows = []
