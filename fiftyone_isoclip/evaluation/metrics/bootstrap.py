@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from fiftyone_isoclip.evaluation.metrics.ranking import check_length
 from fiftyone_isoclip.index.vectors import Float64s, Rows
@@ -19,7 +21,7 @@ _BLOCK_NUMBERS = 2**20
 class Interval:
     """A mean, and between what it would lie at some level of confidence.
 
-    Of fewer than two values (or groups) nothing can be said: the ends are NaN.
+    Of too few values (or groups) nothing can be said: the ends are NaN.
     """
 
     mean: float
@@ -32,6 +34,8 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
+        if isnan(self.low):
+            return f"{self.mean:.3f}"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -46,7 +50,9 @@ def interval(
     """Put a percentile bootstrap interval about the mean of values (q,), NaN left out.
 
     Queries are drawn again, the gallery and its classes stay: the interval says nothing about
-    another gallery. It is too narrow for few queries, and of no width where all have one value.
+    another gallery. It is expanded for few queries (Hesterberg, *What Teachers Should Know About
+    the Bootstrap*), and there is none for so few that all of them lie on one side of the truth
+    more often than the level allows: for 5 at 95 %. Where all have one value it has no width.
 
     Args:
         values: one number a query, (q,).
@@ -68,10 +74,13 @@ def interval(
     counts = np.bincount(group)
     sums = np.asarray(np.bincount(group, weights=values[kept]), np.float64)
     mean = float(sums.sum() / counts.sum())
-    if len(counts) < 2:
+    n_groups = len(counts)
+    # That all are on one side has the chance of as many equal throws of a coin.
+    if n_groups < 2 or 2.0 ** (1 - n_groups) > 1 - level:
         return Interval(mean, float("nan"), float("nan"))
     means = _resampled_means(sums, counts, n, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    below = _expanded(n_groups, level)
+    low, high = np.quantile(means, [below, 1 - below])
     return Interval(mean, float(low), float(high))
 
 
@@ -94,6 +103,12 @@ def paired(
     """
     check_length("The other side", other, len(one))
     return interval(one - other, groups=groups, n=n, level=level, seed=seed)
+
+
+def _expanded(n: int, level: float) -> float:
+    """Which share of resampled means to leave out at each end, for n values."""
+    quantile = stdtrit(n - 1, (1 + level) / 2)
+    return float(ndtr(-np.sqrt(n / (n - 1)) * quantile))
 
 
 def _resampled_means(sums: Float64s, counts: Rows, n: int, seed: int) -> Float64s:
