@@ -9,17 +9,20 @@ from fiftyone_isoclip.dataset import (
     duplicate_search,
     embed,
     find_duplicates,
+    fit_centre,
     load_duplicates,
     load_run,
     rerun,
     say_not_duplicates,
 )
+from fiftyone_isoclip.dataset.centres import read_centre
+from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.files import content_hash
 from fiftyone_isoclip.index import false_matches
 from fiftyone_isoclip.projector import WHOLE, Band
 from tests.pictures import recompress
-from tests.planted import members, pair_cosines, plant_copies
+from tests.planted import FIELD, members, pair_cosines, plant_copies
 
 RATE = 0.05
 """Of the 66 pairs of twelve contents that is three."""
@@ -50,6 +53,24 @@ def test_the_groups_are_those_at_the_similarity_of_brute_force(dataset, planted,
     reached = sum(c >= similarity for c in pair_cosines(dataset, checkpoint, band).values())
     assert report.false_matches == reached / 66 <= RATE
     assert fresh.false_matches is None
+
+
+def test_a_centred_band_is_judged_from_its_centre(dataset, planted, checkpoint):
+    fit_centre(dataset)
+    centre = read_centre(dataset, FIELD).numbers
+    report = find_duplicates(dataset, similarity="auto", false_matches=RATE, band="2/1-centred")
+    first = {}
+    for id_, path in zip(*dataset.values(["id", "filepath"]), strict=True):
+        first.setdefault(content_hash(path), id_)
+    stored = dict(zip(*dataset.values(["id", FIELD]), strict=True))
+    plain = np.stack([stored[id_] for id_ in first.values()]).astype(np.float64)
+    plain = plain / np.linalg.norm(plain, axis=1, keepdims=True) - centre
+    rows = plain @ load_clip(checkpoint).isoclip(Band(2, 1)).matrix.astype(np.float64).T
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = (rows @ rows.T)[np.triu_indices(len(rows), 1)]
+    assert len(cosines) == 66
+    assert (cosines >= report.similarity).mean() == report.false_matches <= RATE
+    assert (cosines >= report.similarity - 1e-4).mean() > RATE
 
 
 def test_identical_files_are_no_random_pairs(dataset, planted, fill, pictures, checkpoint):
