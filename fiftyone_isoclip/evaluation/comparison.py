@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -175,8 +176,9 @@ def made_by(checkpoint: str) -> str:
 
 
 def signed(found: Interval) -> str:
-    """A difference with its interval, as ``+0.012 [+0.003, +0.021]``."""
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    """A difference with its interval, as ``+0.012 [+0.003, +0.021]``, or without any."""
+    ends = "" if isnan(found.low) else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{found.mean:+.3f}{ends}"
 
 
 def _capital(name: str) -> str:

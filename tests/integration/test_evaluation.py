@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,16 @@ def test_a_label_of_one_image_alone_is_no_query(labelled: fo.Dataset) -> None:
     assert (first.evaluation_plain, first.evaluation_isoclip) == (None, None)
     assert report.results["queries_scored"] == report.n_queries - 1
     assert first.id not in report.view.values("id")
+
+
+def test_of_five_queries_no_method_is_called_better(labelled: fo.Dataset, tmp_path: Path) -> None:
+    few, path = labelled.exists("word").limit(5), tmp_path / "report.html"
+    few.set_values("few", ["a", "a", "a", "b", "b"])
+    report = evaluate(few, "few", bands=BAND, report=path, progress=False)
+    assert report.n_queries == 5 and "better" not in report.verdict
+    assert "[" not in report.verdict and not re.search(r"\bnan\b", path.read_text())
+    told = EvaluateRetrieval().describe({"results": report.results, "report": str(report)})
+    assert "nan" not in told.properties["methods"].default
 
 
 def test_mistakes_are_sentences_and_nothing_is_written(
