@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         search_files,
         search_files_by_text,
     )
+    from fiftyone_isoclip.files.threshold_guide import ThresholdGuide, guide_file_thresholds
 
 __all__ = [
     "DEFAULT_KEEPER_RULE",
@@ -59,12 +60,14 @@ __all__ = [
     "KeeperRanking",
     "Listing",
     "RemovalPlan",
+    "ThresholdGuide",
     "apply_plan",
     "cluster_files",
     "content_hash",
     "embed_files",
     "find_exact_copies",
     "find_file_duplicates",
+    "guide_file_thresholds",
     "list_files",
     "list_images",
     "plan_removal",
@@ -104,6 +107,7 @@ _HOMES = {
         "write_plan",
     ],
     "search": ["FileMatch", "FileResults", "search_files", "search_files_by_text"],
+    "threshold_guide": ["ThresholdGuide", "guide_file_thresholds"],
 }
 
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

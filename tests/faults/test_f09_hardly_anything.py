@@ -361,6 +361,9 @@ def test_f09_every_verb_on_files_answers_or_says_why_not(shape: str, tmp_path: P
 
     found = files.find_file_duplicates(again, clip)
     assert sum(len(group.members) for group in found.groups) == copies
+    if usable > copies + 1:
+        guide = files.guide_file_thresholds(again, clip, pictures=1)
+        assert guide.rates.n == usable - copies
     for method in ("kmeans", "leiden"):
         clusters = files.cluster_files(again, clip, method=method)
         told = len(clusters.noise) + sum(len(cluster.members) for cluster in clusters.clusters)

@@ -14,10 +14,9 @@ from scipy.stats import binomtest
 from fiftyone_isoclip.encoder import load_clip, read_image
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.files import embed_files, list_files
+from fiftyone_isoclip.files import embed_files, guide_file_thresholds, list_files
 from fiftyone_isoclip.files.edit_recall import LONGEST_SIDE, measure_edits
 from fiftyone_isoclip.files.edits import EDITS, edit_image
-from fiftyone_isoclip.files.threshold_guide import guide_file_thresholds
 from fiftyone_isoclip.index.false_matches import false_match_rates, similarity_for
 from fiftyone_isoclip.projector import Band
 from tests.folders import N_SCENES, fill_folder

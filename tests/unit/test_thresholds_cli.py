@@ -8,8 +8,7 @@ import pytest
 
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
-from fiftyone_isoclip.files import list_files
-from fiftyone_isoclip.files.threshold_guide import guide_file_thresholds
+from fiftyone_isoclip.files import guide_file_thresholds, list_files
 from fiftyone_isoclip.projector import Band
 from tests.folders import fill_folder
 from tests.terminal import isoclip, sentence
