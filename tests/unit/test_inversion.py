@@ -154,10 +154,10 @@ def test_an_inverted_image_comes_near_its_own_image_and_no_other(demo, scenes, i
 
 
 def test_an_image_does_not_depend_on_its_batch_or_its_company(demo, scenes):
-    exact = {"steps": 100, "precision": "float64"}
-    whole = invert_images(demo, scenes, batch_size=N, **exact)
-    for size in (1, 4):
-        again = invert_images(demo, scenes, batch_size=size, **exact)
+    exact = {"steps": 50, "precision": "float64"}
+    whole = invert_images(demo, scenes[:4], batch_size=4, **exact)
+    for size in (1, 3):
+        again = invert_images(demo, scenes[:4], batch_size=size, **exact)
         np.testing.assert_allclose(unit(again.embeddings), unit(whole.embeddings), atol=1e-5)
         np.testing.assert_allclose(again.losses, whole.losses, atol=1e-6)
     alone = invert_images(demo, 4 * scenes[2:3], **exact)  # and not on the length of its vector
@@ -165,7 +165,7 @@ def test_an_image_does_not_depend_on_its_batch_or_its_company(demo, scenes):
 
 
 def test_in_float32_another_batch_size_ends_as_near(demo, scenes, inverted):
-    again = invert_images(demo, scenes, batch_size=1)
+    again = invert_images(demo, scenes, batch_size=2)
     np.testing.assert_allclose(again.losses[:40], inverted.losses[:40], atol=1e-4)
     np.testing.assert_allclose(again.losses[-1], inverted.losses[-1], atol=0.02)
 
