@@ -38,7 +38,9 @@ def _verdict(tuning: Tuning) -> str:
     centring_wins = tuning.centring.low > 0
     band, plain, centred = tuning.candidate, tuning.over_plain, tuning.over_centred
     if band is None or plain is None or centred is None:
-        found = f"none of {n:,} bands came out better on the images to choose on"
+        found = (
+            f"of {n:,} bands on the images to choose on none came out better than dropping nothing"
+        )
     elif tuning.recommended != WHOLE:
         also = f"; {centring}" if centring_wins else ""
         return (
@@ -57,10 +59,10 @@ def _verdict(tuning: Tuning) -> str:
 
 def _stands(found: Interval, name: str) -> str:
     if found.low > 0:
-        return f"beats {name} by {signed(found)}"
+        return f"beats {name} ({signed(found)})"
     if found.high < 0:
-        return f"loses to {name}: {signed(found)}"
-    return f"shows no measurable difference to {name}: {signed(found)}"
+        return f"loses to {name} ({signed(found)})"
+    return f"shows no measurable difference to {name} ({signed(found)})"
 
 
 def tuning_json(tuning: Tuning, checkpoint: str) -> dict[str, Any]:
