@@ -65,7 +65,7 @@ CASES = {
         (BAND, GAIN, NOTHING, NOTHING), WHOLE),
     "Keep plain CLIP, or centre it: mean-centred plain CLIP beats plain CLIP by +0.100": (
         (BAND, GAIN, LOSS, GAIN), WHOLE),
-    "Keep plain CLIP: of 12 bands on the images to choose on none came out better than dropping nothing": (
+    "Keep plain CLIP: of 12 bands on the images to choose on none came out better": (
         (None, None, None, NOTHING), WHOLE),
 }  # fmt: skip
 
