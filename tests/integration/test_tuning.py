@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +22,7 @@ from fiftyone_isoclip.evaluation.pseudo_labels import label_by_names, label_by_w
 from fiftyone_isoclip.evaluation.tuning_page import tuning_json
 from fiftyone_isoclip.files.edits import edit_image
 from tests.operators import Offered
+from tests.terminal import isoclip
 
 MODEL, FIELD = "isoclip-demo", "clip_embedding"
 KINDS = ("grey", "crop 70", "mirrored", "darker", "noisy")
@@ -185,3 +187,14 @@ def test_the_operator_says_what_the_verb_says(dataset: fo.Dataset) -> None:
     assert "3 words" in words["verdict"]
     few = offer.run(**offer.defaults(label_field="empty", key="none"))
     assert "20 images with another one of their class" in few["error"]
+
+
+def test_the_command_takes_the_labels_of_a_dataset(dataset: fo.Dataset) -> None:
+    result = isoclip("tune", f"dataset:{dataset.name}", "--labels", "kind", "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    written = json.loads(result.stdout)
+    assert written["images"]["classes"] == 16
+    expected = tune_band(dataset, label_field="kind", progress=False).results
+    assert written["images"] == expected["images"]
+    for name, found in expected["held_out"].items():
+        assert written["held_out"][name]["mean"] == pytest.approx(found["mean"], abs=1e-3)
