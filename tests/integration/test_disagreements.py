@@ -172,7 +172,8 @@ def test_a_view_is_compared_by_itself(filled: fo.Dataset, checkpoint: str) -> No
     report = compare_spaces(view, band=BAND, near=2, progress=False)
     truth = brute_force(view, checkpoint, 2)
     assert len(report.found.pairs) == len(truth)
-    assert report.found.n_images == 12
+    assert (report.found.n_images, report.found.near) == (12, 2)
+    assert compare_spaces(view, band=BAND, near=99, progress=False).found.near == 11
 
 
 def test_a_centred_band_is_compared_from_the_fields_centre(filled: fo.Dataset) -> None:
