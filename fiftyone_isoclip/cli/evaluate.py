@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,11 +17,10 @@ from fiftyone_isoclip.projector import Band
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.encoder import Clip
-    from fiftyone_isoclip.evaluation.copy_detection import CopyEvaluation
-    from fiftyone_isoclip.evaluation.evaluate import Evaluation
+    from fiftyone_isoclip.evaluation.copy_detection import CopyEvaluation, CopyTask
+    from fiftyone_isoclip.evaluation.evaluate import Evaluation, Task
     from fiftyone_isoclip.evaluation.methods import Method
     from fiftyone_isoclip.files import FileEmbeddings
-    from fiftyone_isoclip.index.vectors import Float32s
 
 Gallery = Annotated[
     str | None,
@@ -76,7 +76,7 @@ Bands = Annotated[
     ),
 ]
 Inversion = Annotated[
-    bool, typer.Option("--oti", help="Measure OTI inversion as well: seconds a query.")
+    bool, typer.Option("--oti", help="Measure OTI inversion as well, and how long a query takes.")
 ]
 Similarity = Annotated[
     float,
@@ -153,10 +153,16 @@ def _of_labels(source: Source, clip: Clip, bands: list[Band], oti: bool) -> Eval
         with progress_bar("Embedding", source.n_files) as advance:
             task, embedded = embed_task(source.name, clip, source.gallery, source.queries, advance)
         _note_left(embedded)
-    extra = _invert(clip, task.queries, task.gallery) if oti else []
+    extra, seconds = _invert(clip, task, bands) if oti else ([], {})
     with progress_bar("Comparing", len(task.queries)) as advance:
         return evaluate_retrieval(
-            task, clip, bands, extra=extra, text=source.texts is not None, told=advance
+            task,
+            clip,
+            bands,
+            extra=extra,
+            seconds=seconds,
+            text=source.texts is not None,
+            told=advance,
         )
 
 
@@ -171,17 +177,24 @@ def _of_copies(
     with progress_bar("Embedding", source.n_files) as advance:
         task, embedded = embed_copies(source.name, clip, source.copies, advance)
     _note_left(embedded)
-    extra = [phash_method(task.query_names, task.gallery_names)]
-    extra += _invert(clip, task.queries, task.gallery) if oti else []
+    inverted, seconds = _invert(clip, task, bands) if oti else ([], {})
+    extra = [phash_method(task.query_names, task.gallery_names), *inverted]
     with progress_bar("Comparing", len(task.queries)) as advance:
-        return evaluate_copies(task, clip, bands, extra=extra, similarity=similarity, told=advance)
+        return evaluate_copies(
+            task, clip, bands, extra=extra, seconds=seconds, similarity=similarity, told=advance
+        )
 
 
-def _invert(clip: Clip, queries: Float32s, gallery: Float32s) -> list[Method]:
+def _invert(
+    clip: Clip, task: Task | CopyTask, bands: list[Band]
+) -> tuple[list[Method], Mapping[str, float]]:
+    """Inversion as a method, and how long a query takes with it and without."""
     from fiftyone_isoclip.evaluation.inversion_method import oti_method
+    from fiftyone_isoclip.evaluation.latency import seconds_a_query
 
-    with progress_bar("Inverting", len(queries)) as advance:
-        return [oti_method(clip, queries, gallery, told=advance)]
+    with progress_bar("Inverting", len(task.queries)) as advance:
+        inverted = oti_method(clip, task.queries, task.gallery, told=advance)
+    return [inverted], seconds_a_query(clip, task.query_names, task.gallery, bands)
 
 
 def _note_left(embedded: FileEmbeddings) -> None:
@@ -191,18 +204,22 @@ def _note_left(embedded: FileEmbeddings) -> None:
 
 
 def _show(found: Evaluation | CopyEvaluation) -> None:
+    from fiftyone_isoclip.evaluation.evaluation_page import in_milliseconds
+
     say(found.verdict)
     methods = sorted(found.comparison.methods, key=lambda method: -method.mean())
     metrics = list(methods[0].intervals)
+    timed = any(method.seconds_per_query is not None for method in methods)
     rows = [
         (
             method.name,
             str(method.intervals[metrics[0]]),
             *(f"{method.mean(metric):.3f}" for metric in metrics[1:]),
+            *[in_milliseconds(method.seconds_per_query) or "-"] * timed,
         )
         for method in methods
     ]
-    show_table(("method", *metrics), rows)
+    show_table(("method", *metrics, *["a query"] * timed), rows)
 
 
 def _show_copies(found: CopyEvaluation) -> None:

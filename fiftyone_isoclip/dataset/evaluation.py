@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -27,7 +27,8 @@ from fiftyone_isoclip.dataset.spaces import Space
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.evaluation.evaluate import Evaluation, Task, evaluate_retrieval
 from fiftyone_isoclip.evaluation.inversion_method import oti_method
-from fiftyone_isoclip.evaluation.methods import PLAIN
+from fiftyone_isoclip.evaluation.latency import seconds_a_query
+from fiftyone_isoclip.evaluation.methods import PLAIN, Method
 from fiftyone_isoclip.evaluation.report import write_page
 from fiftyone_isoclip.evaluation.scores import DECISIVE
 from fiftyone_isoclip.files.reports import check_report
@@ -135,10 +136,14 @@ def _measure(
 ) -> Evaluation:
     total = len(task.queries) * (1 + inversion)
     with fou.ProgressBar(total=total, progress=progress, iters_str="queries") as bar:
-        extra = []
+        extra: list[Method] = []
+        seconds: Mapping[str, float] = {}
         if inversion:
             extra.append(oti_method(plain.clip, task.queries, task.gallery, told=bar.update))
-        return evaluate_retrieval(task, plain.clip, bands, extra=extra, told=bar.update)
+            seconds = seconds_a_query(plain.clip, task.query_names, task.gallery, bands)
+        return evaluate_retrieval(
+            task, plain.clip, bands, extra=extra, seconds=seconds, told=bar.update
+        )
 
 
 def _columns(key: str, sides: Sides, evaluation: Evaluation, band: Band) -> dict[str, Column]:

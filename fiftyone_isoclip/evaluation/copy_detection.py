@@ -12,7 +12,7 @@ import numpy as np
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.comparison import Comparison, made_by
-from fiftyone_isoclip.evaluation.methods import Method, make_methods
+from fiftyone_isoclip.evaluation.methods import Method, make_methods, timed
 from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 from fiftyone_isoclip.evaluation.metrics.copies import CopyScores, score_copies
 from fiftyone_isoclip.evaluation.report import Page
@@ -143,6 +143,7 @@ def evaluate_copies(
     bands: Sequence[Band],
     *,
     extra: Sequence[Method] = (),
+    seconds: Mapping[str, float] | None = None,
     similarity: float = DEFAULT_SIMILARITY,
     seed: int = 0,
     told: Callable[[int], object] | None = None,
@@ -156,6 +157,7 @@ def evaluate_copies(
         clip: the checkpoint that made them.
         bands: at least one; each is tried centred and not.
         extra: further methods on the same queries and gallery, such as pHash.
+        seconds: what a query takes, by the name of the method, where that was measured.
         similarity: where to count matches, in [-1, 1]; the same one for every method, though it
             is not equally strict in each.
         seed: of random bands and of the bootstrap.
@@ -185,6 +187,8 @@ def evaluate_copies(
 
     sampling = Sampling(groups=task.query_groups, seed=seed)
     advance = None if told is None else as_queries(len(task.queries), told)
-    scored = score_methods([*made, *extra], score, sampling=sampling, told=advance)
+    scored = score_methods(
+        timed([*made, *extra], seconds or {}), score, sampling=sampling, told=advance
+    )
     comparison = Comparison.between(scored, sampling)
     return CopyEvaluation(task, clip.checkpoint.name, seed, similarity, comparison, found)

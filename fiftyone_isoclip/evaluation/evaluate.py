@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.comparison import Comparison, made_by
-from fiftyone_isoclip.evaluation.methods import Method, Side, make_methods
+from fiftyone_isoclip.evaluation.methods import Method, Side, make_methods, timed
 from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 from fiftyone_isoclip.evaluation.metrics.classification import ncm_accuracy
 from fiftyone_isoclip.evaluation.metrics.ranking import rankings
@@ -128,6 +128,7 @@ def evaluate_retrieval(
     bands: Sequence[Band],
     *,
     extra: Sequence[Method] = (),
+    seconds: Mapping[str, float] | None = None,
     text: bool = False,
     seed: int = 0,
     told: Callable[[int], object] | None = None,
@@ -142,6 +143,7 @@ def evaluate_retrieval(
         clip: the checkpoint that made them.
         bands: at least one; each is tried centred and not.
         extra: further methods on the same queries and gallery, such as inversion.
+        seconds: what a query takes, by the name of the method, where that was measured.
         text: whether the embeddings are of texts.
         seed: of random bands and of the bootstrap.
         told: called with how many more queries are done, in all as many as there are.
@@ -155,7 +157,7 @@ def evaluate_retrieval(
         raise IsoClipError("no band was given to compare with the baselines; give one or more")
     side: Side = "text" if text else "image"
     made = make_methods(clip.spectrum, task.queries, task.gallery, bands, side=side, seed=seed)
-    methods = [*made, *extra]
+    methods = timed([*made, *extra], seconds or {})
     advance = None if told is None else as_queries(len(task.queries), told)
     sampling = Sampling(widen=1.0 if task.is_apart else OWN_GALLERY, seed=seed)
     scored = score_methods(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from fiftyone_isoclip.evaluation.evaluate import Evaluation, Example
 
+_TIMED = (
+    " A query's time is from the image file to the ranks, the median of a few, one at a time; of "
+    "what was not timed like that, nothing is told."
+)
 _COLOURS = {
     "plain": "#8a8f98",
     "baseline": "#8a8f98",
@@ -51,6 +55,11 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
     return Page(f"Retrieval in {task.name}", evaluation.verdict, parts, own | {**parameters})
 
 
+def in_milliseconds(seconds: float | None) -> str | None:
+    """Seconds as they are shown."""
+    return None if seconds is None else f"{1000 * seconds:,.1f} ms"
+
+
 def methods_table(comparison: Comparison) -> Table:
     """Every method by every metric, the best first."""
     ordered = sorted(comparison.methods, key=MethodScores.mean, reverse=True)
@@ -61,7 +70,7 @@ def methods_table(comparison: Comparison) -> Table:
             method.name,
             str(method.intervals[DECISIVE]),
             *(method.mean(metric) for metric in metrics if metric != DECISIVE),
-            *[method.seconds_per_query and f"{1000 * method.seconds_per_query:,.1f} ms"] * timed,
+            *[in_milliseconds(method.seconds_per_query)] * timed,
         ]
         for method in ordered
     ]
@@ -69,7 +78,7 @@ def methods_table(comparison: Comparison) -> Table:
     return Table(
         "Every method on the same queries",
         f"Means over the queries, from 0 to 1, the best {DECISIVE} first; in brackets its "
-        f"{DEFAULT_LEVEL:.0%} interval, which says nothing about another gallery.",
+        f"{DEFAULT_LEVEL:.0%} interval, which says nothing about another gallery.{_TIMED * timed}",
         ["method", DECISIVE, *others, *["a query"] * timed],
         rows,
     )

@@ -26,8 +26,8 @@ def oti_method(
 ) -> Method:
     """Invert plain image embeddings (n, r), to be compared with plain ones (m, r).
 
-    ``seconds_per_query`` is what the optimisation took, in batches, divided by the queries.
-    ``told`` is called with how many more queries are done.
+    ``told`` is called with how many more queries are done. What a query alone takes,
+    `measure_latency` tells: in batches it is less.
 
     Raises:
         CheckpointError: the checkpoint's text tower or tokenizer is not at hand.
@@ -39,6 +39,5 @@ def oti_method(
         f"a pseudo-word a query, {steps} steps of AdamW: the mean cosine of prompt and image rose "
         f"from {1 - inverted.losses[0]:.3f} to {1 - inverted.losses[-1]:.3f}; seed {seed}"
     )
-    seconds = inverted.seconds / len(given)
     texts = unit_rows(inverted.embeddings, in_place=True)
-    return Method(OTI, "inversion", texts, unit_rows(gallery), note, seconds)
+    return Method(OTI, "inversion", texts, unit_rows(gallery), note)

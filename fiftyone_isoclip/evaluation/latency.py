@@ -22,6 +22,9 @@ from fiftyone_isoclip.projector import Band
 
 REPEATS = 5
 
+_TIMED = 3
+"""Query files that are timed where latency is told beside quality: inversion takes seconds each."""
+
 Seconds = tuple[float, float]
 """Of making the query's row, and of ranking the gallery by it."""
 
@@ -120,7 +123,8 @@ def measure_latency(
         told: called with how many more runs are done.
 
     Raises:
-        IsoClipError: no query can be read, or ``repeats`` is below 1.
+        ImageError: no query can be read.
+        IsoClipError: ``repeats`` is below 1.
     """
     if repeats < 1:
         raise IsoClipError(f"repeats={repeats} was asked for; give at least 1")
@@ -139,6 +143,27 @@ def measure_latency(
     where = {"device": clip.device, "precision": clip.precision, "model": clip.checkpoint.name}
     n = len(contenders[0].gallery)
     return Latencies(tuple(rows), n, repeats, where | describe_machine(), failed)
+
+
+def seconds_a_query(
+    clip: Clip,
+    files: Sequence[str | Path],
+    gallery: npt.ArrayLike,
+    bands: Sequence[Band],
+    *,
+    hashed: Sequence[str | Path] = (),
+) -> Mapping[str, float]:
+    """Median seconds a query by method, inversion among them: of the first few files, run once.
+
+    Embeddings outlive their files: where none of these can be read, nothing is timed.
+    """
+    try:
+        found = measure_latency(
+            clip, files[:_TIMED], gallery, bands, inversion=True, hashed=hashed, repeats=1
+        )
+    except ImageError:
+        return {}
+    return {each.method: each.seconds for each in found.methods}
 
 
 def rank(row: Float32s, gallery: Float32s) -> Rows:
@@ -188,7 +213,7 @@ def _readable(clip: Clip, queries: Sequence[str | Path]) -> tuple[list[str], dic
     failed = {path: found for path, found in read.items() if isinstance(found, str)}
     readable = [path for path in read if path not in failed]
     if not readable:
-        raise IsoClipError(
+        raise ImageError(
             f"none of {len(read)} queries can be read, so none can be timed; give image files"
         )
     return readable, failed

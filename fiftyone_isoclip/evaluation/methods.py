@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -138,6 +138,14 @@ class _Fit:
     def _made(self, name: str, rows: Sides, matrix: Float64s, note: str) -> Method:
         moved = _both(lambda side: unit_rows((side - self.centre) @ matrix), rows)
         return Method(name, "baseline", *moved, note)
+
+
+def timed(methods: Sequence[Method], seconds: Mapping[str, float]) -> list[Method]:
+    """The methods with the seconds a query that were measured of some, by name."""
+    return [
+        replace(method, seconds_per_query=seconds.get(method.name, method.seconds_per_query))
+        for method in methods
+    ]
 
 
 def _check_dims(spectrum: Spectrum, *tables: npt.NDArray[Any]) -> None:

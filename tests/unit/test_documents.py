@@ -14,6 +14,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/evidence.md",
     "docs/reliability.md",
 ]
 

@@ -10,11 +10,11 @@ import pytest
 
 from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.encoder import embed_images, load_clip
-from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.errors import ImageError, IsoClipError
 from fiftyone_isoclip.evaluation import latency
 from fiftyone_isoclip.evaluation.hashing import phash_method
 from fiftyone_isoclip.evaluation.inversion_method import oti_method
-from fiftyone_isoclip.evaluation.latency import measure_latency
+from fiftyone_isoclip.evaluation.latency import measure_latency, seconds_a_query
 from fiftyone_isoclip.evaluation.methods import make_methods
 from fiftyone_isoclip.projector import Band
 
@@ -56,7 +56,6 @@ def test_oti_compares_prompts_with_plain_images(clip, plain, oti):
     found = oti.queries @ oti.gallery.T
     assert (found.argmax(axis=1) == np.arange(N)).all()
     assert (oti.name, oti.kind) == ("OTI inversion", "inversion")
-    assert oti.seconds_per_query > 0
     # The note tells that it was optimised, and how far.
     assert f"to {found.diagonal().mean():.3f}" in oti.note and "150 steps" in oti.note
     done = []
@@ -87,6 +86,15 @@ def test_what_is_timed_is_what_is_compared(clip, paths, plain, oti, ranked):
         atol = 0.2 if name == "OTI inversion" else 1e-5
         np.testing.assert_allclose(gallery @ row, expected, atol=atol)
         assert latency.rank(row, gallery)[0] == 0
+
+
+def test_where_the_files_are_gone_nothing_is_timed(clip, paths, plain):
+    gone = [f"{path}.gone" for path in paths]
+    assert seconds_a_query(clip, gone, plain, BANDS) == {}
+    with pytest.raises(ImageError, match="none of"):
+        measure_latency(clip, gone, plain, BANDS)
+    found = seconds_a_query(clip, paths, plain, BANDS[:1])
+    assert set(found) == {"plain CLIP", f"IsoCLIP {BANDS[0]}", "OTI inversion"}
 
 
 def test_ranks_are_by_falling_cosine_and_ties_in_gallery_order():
