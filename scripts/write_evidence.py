@@ -41,11 +41,17 @@ def part(record: dict[str, Any]) -> str:
 def methods(found: list[dict[str, Any]]) -> list[str]:
     """A table of methods, the best first by the metric that decides, which is the first."""
     metrics = list(found[0]["metrics"])
-    lines = [f"| method | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
+    timed = any(each["seconds_per_query"] is not None for each in found)
+    columns = ["method", *metrics, *["a query"] * timed]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for each in sorted(found, key=lambda method: -method["metrics"][metrics[0]]["mean"]):
         numbers = [each["metrics"][metric] for metric in metrics]
-        rest = " | ".join(f"{number['mean']:.3f}" for number in numbers[1:])
-        lines.append(f"| {each['name']} | {spread(numbers[0])} | {rest} |")
+        cells = [each["name"], spread(numbers[0])]
+        cells += [f"{number['mean']:.3f}" for number in numbers[1:]]
+        if timed:
+            seconds = each["seconds_per_query"]
+            cells.append("" if seconds is None else f"{1000 * seconds:,.1f} ms")
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
