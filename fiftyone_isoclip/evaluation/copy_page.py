@@ -52,7 +52,8 @@ def attacks_table(evaluation: CopyEvaluation, metric: str, note: str = "") -> Ta
     """A metric of the methods that matter, by kind of edit."""
     shown = _shown(evaluation)
     found = [evaluation.by_attack(method, metric) for method in shown]
-    attacks = np.array(evaluation.task.attacks)
+    scored = ~np.isnan(evaluation.comparison.methods[0].values[metric])
+    attacks = np.array(evaluation.task.attacks)[scored]
     rows = [
         (attack, int((attacks == attack).sum()), *(means[attack] for means in found))
         for attack in evaluation.attacks

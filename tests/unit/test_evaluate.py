@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.comparison import Comparison
 from fiftyone_isoclip.evaluation.copy_detection import CopyTask, evaluate_copies
+from fiftyone_isoclip.evaluation.copy_page import attacks_table
 from fiftyone_isoclip.evaluation.evaluate import Task, evaluate_retrieval
 from fiftyone_isoclip.evaluation.methods import Method
 from fiftyone_isoclip.evaluation.metrics.bootstrap import interval
@@ -411,3 +413,11 @@ def test_a_hash_stands_beside_the_bands_in_every_table(clip, copies, tmp_path):
         assert "pHash 64 bit" in table.columns
     write_page(tmp_path / "copies.html", page)
     assert b"Copies found last" in (tmp_path / "copies.html").read_bytes()
+
+
+def test_queries_are_counted_that_have_an_original(clip, copies):
+    lost = copies.query_groups.copy()
+    lost[:5] = N + 100 + np.arange(5)  # edits of nothing in the gallery
+    found = evaluate_copies(replace(copies, query_groups=lost), clip, [BAND])
+    counts = {row[0]: row[1] for row in attacks_table(found, "recall@1").rows}
+    assert counts == {"near": N - 5, "far": N}
