@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
+from fiftyone_isoclip.errors import ImageError
+
 Rng = np.random.Generator
 Change = Callable[[Image.Image, Rng], Image.Image]
 
@@ -63,7 +65,8 @@ def _captioned(image: Image.Image, rng: Rng) -> Image.Image:
 
 def _screenshot(image: Image.Image, rng: Rng) -> Image.Image:
     """The picture shown in a larger window with a title bar."""
-    width, height = round(image.width * 1.5), round(image.height * 1.6)
+    # Two rows more at the least: the bar, and one that the picture leaves below itself.
+    width, height = round(image.width * 1.5), max(round(image.height * 1.6), image.height + 2)
     window = Image.new("RGB", (width, height), _PAPER)
     bar = height // 12
     ImageDraw.Draw(window).rectangle((0, 0, width, bar), fill=_BAR)
@@ -115,5 +118,13 @@ def edit_image(image: Image.Image, kind: str, seed: int) -> Image.Image:
         image: The picture, of any mode.
         kind: A name of EDITS.
         seed: Decides where a crop lies, which way a tilt goes, and the grain.
+
+    Raises:
+        ImageError: the edit cannot be made of this picture.
     """
-    return EDITS[kind](image.convert("RGB"), np.random.default_rng(seed))
+    edit = EDITS[kind]
+    try:
+        return edit(image.convert("RGB"), np.random.default_rng(seed))
+    except Exception as error:  # of whatever sort: it is to cost this picture and no other
+        size = f"{image.width} x {image.height}"
+        raise ImageError(f"{kind!r} cannot be made of a picture of {size}: {error}") from error

@@ -98,6 +98,25 @@ def test_a_picture_that_cannot_be_read_fails_alone(folder, clip):
     assert steps[-1] == (4, 4)
 
 
+def test_an_edit_that_fails_costs_its_picture_and_a_tracking_pixel_nothing(
+    clip, folder, tmp_path, monkeypatch
+):
+    pixel = tmp_path / "pixel.png"
+    Image.new("RGB", (1, 1), (9, 80, 7)).save(pixel)
+    grey = EDITS["grey"]
+
+    def fails_on_pixels(image, rng):
+        return grey(image, rng) if min(image.size) > 1 else image.crop((0, 0, 5, -5))
+
+    paths = [folder.scenes[0], str(pixel)]
+    assert sorted(measure_edits(paths, clip, clip.isoclip()).rows) == [0, 1]
+    monkeypatch.setitem(EDITS, "grey", fails_on_pixels)
+    found = measure_edits(paths, clip, clip.isoclip())
+    assert found.rows.tolist() == [0]
+    assert list(found.failed) == [str(pixel)]
+    assert "'grey' cannot be made of a picture of 1 x 1" in found.failed[str(pixel)]
+
+
 def test_a_large_picture_is_reduced_before_it_is_edited(clip, tmp_path, folder):
     large = read_image(folder.scenes[0]).resize((1500, 1500), Image.Resampling.LANCZOS)
     large.save(tmp_path / "large.png")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from fiftyone_isoclip.demo.photographs import find_photographs
+from fiftyone_isoclip.errors import ImageError
 from fiftyone_isoclip.files.edits import EDITS, edit_image
 
 CROPS = {"crop 90": 0.9, "crop 70": 0.7, "crop 50": 0.5, "crop 30": 0.3}
@@ -38,6 +39,33 @@ def test_a_copy_is_not_the_same_pixels(photograph: Image.Image, kind: str) -> No
     """Otherwise it would be an exact copy, which a hash finds."""
     copied = edit_image(photograph, kind, 5)
     assert copied.size != photograph.size or copied.tobytes() != photograph.tobytes()
+
+
+@pytest.mark.parametrize("kind", sorted(EDITS))
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (640, 1), (640, 2), (1, 640), (5, 1)])
+def test_the_smallest_and_narrowest_pictures_can_be_edited(
+    size: tuple[int, int], kind: str
+) -> None:
+    """A tracking pixel is a picture too; whatever a seed draws, something is left of it."""
+    picture = Image.new("RGB", size, (200, 90, 30))
+    for seed in range(5):
+        copied = edit_image(picture, kind, seed)
+        assert copied.mode == "RGB"
+        assert min(np.asarray(copied).shape) > 0
+    if kind == "screenshot":
+        shown = np.asarray(copied)
+        assert (shown == (200, 90, 30)).all(axis=2).sum() == size[0] * size[1]
+
+
+def test_an_edit_that_fails_is_an_image_error_with_its_reason(
+    photograph: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever edits many pictures loses only this one."""
+    monkeypatch.setitem(EDITS, "grey", lambda image, rng: image.crop((0, 0, 5, -5)))
+    with pytest.raises(
+        ImageError, match=r"'grey' cannot be made of a picture of 360 x 300: .*lower"
+    ):
+        edit_image(photograph, "grey", 0)
 
 
 def test_png_loses_nothing(photograph: Image.Image) -> None:
