@@ -98,7 +98,9 @@ class _Bench:
         scored = self.scored(kept, self.image_methods(kept.name, queries, gallery))
         seconds = self.seconds(kept, gallery)
         measured = [replace(each, seconds_per_query=seconds[each.method]) for each in scored]
-        return SetResult(kept.name, False, len(queries), len(gallery), embedded.failed, measured)
+        return SetResult(
+            kept.name, False, kept.is_apart, len(queries), len(gallery), embedded.failed, measured
+        )
 
     def texts(self, found: TextSet) -> SetResult:
         sides = found.query_texts, found.gallery_texts
@@ -106,7 +108,7 @@ class _Bench:
             queries, gallery = (self.embed_texts(texts, advance) for texts in sides)
         methods = _plain_and_band(queries, gallery, self.clip.text_band, self.clip.isoclip_text())
         measured = self.scored(found, methods)
-        return SetResult(found.name, True, len(queries), len(gallery), {}, measured)
+        return SetResult(found.name, True, found.is_apart, len(queries), len(gallery), {}, measured)
 
     def image_methods(self, name: str, queries: Float32s, gallery: Float32s) -> Iterator[Method]:
         """One after the other: a large set is held in memory once more for each."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fiftyone_isoclip.evaluation.comparison import made_by
+from fiftyone_isoclip.evaluation.comparison import FEWEST_QUERIES, made_by
 from fiftyone_isoclip.evaluation.methods import Kind
 from fiftyone_isoclip.evaluation.metrics.bootstrap import Interval
 from fiftyone_isoclip.evaluation.reproduction_results import Measured, Reproduction, SetResult
+from fiftyone_isoclip.evaluation.scores import OWN_GALLERY
 from fiftyone_isoclip.evaluation.set_scores import MAP
+from fiftyone_isoclip.index.vectors import Float64s
 
 _DEVIATES = 1.959964
 """Standard deviations of a normal distribution that 95 % lie within."""
@@ -46,16 +48,26 @@ def find_means(reproduction: Reproduction) -> list[Mean]:
 
 
 def verdict(reproduction: Reproduction) -> str:
-    """Who is better on these sets, and how far from the paper that is: one line."""
+    """Who is better on these sets, and how far from the paper that is: one line.
+
+    Of a set with fewer than ``FEWEST_QUERIES`` queries nobody knows how far its mean is off, so
+    that no winner is named over it.
+    """
     means = find_means(reproduction)
     if not means:
         return f"No set of images was measured with {made_by(reproduction.checkpoint.name)}."
     sets = image_results(reproduction)
     band = next(mean for mean in means if mean.kind == "band")
     other = max((mean for mean in means if mean.kind != "band"), key=lambda mean: mean.value)
-    difference = _difference(sets, other.kind)
+    gains = {result.name: _gains(result, other.kind) for result in sets}
+    few = {name: len(found) for name, found in gains.items() if len(found) < FEWEST_QUERIES}
+    difference = _difference(sets, gains)
+    ends = "" if few else f" [{difference.low:+.2f}, {difference.high:+.2f}]"
     one, two = (f"{mean.name} (mAP {mean.value:.1f} %)" for mean in (band, other))
-    if difference.low > 0:
+    if few:
+        counts = ", ".join(f"{name}: {n}" for name, n in few.items())
+        told = f"Too few queries ({counts}) to tell {one} from {two}"
+    elif difference.low > 0:
         told = f"{one} is better than {two}"
     elif difference.high < 0:
         told = f"{two} is better than {one}"
@@ -63,8 +75,7 @@ def verdict(reproduction: Reproduction) -> str:
         told = f"No measurable difference between {one} and {two}"
     over = f"{len(sets)} sets" if len(sets) > 1 else f"the set {sets[0].name}"
     return (
-        f"{told}: {difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}] percent "
-        f"points, mean over {over}. "
+        f"{told}: {difference.mean:+.2f}{ends} percent points, mean over {over}. "
         f"{_beside_the_paper(reproduction, means)}"
     )
 
@@ -74,19 +85,26 @@ def image_results(reproduction: Reproduction) -> list[SetResult]:
     return [result for result in reproduction.results if not result.of_texts]
 
 
-def _difference(sets: Sequence[SetResult], other: Kind) -> Interval:
-    """IsoCLIP less another method on the same queries, mean over sets, in percent points.
+def _gains(result: SetResult, other: Kind) -> Float64s:
+    """IsoCLIP less another method, query by query, in percent points; without what is left out."""
+    precision = {each.kind: each.average_precision for each in result.measured}
+    gains = 100 * (precision["band"] - precision[other])
+    return gains[~np.isnan(gains)]
+
+
+def _difference(sets: Sequence[SetResult], gains: Mapping[str, Float64s]) -> Interval:
+    """The mean gain over the sets, in percent points.
 
     The interval is of the normal distribution: it is of the luck of the queries of each set, not
-    of that of the sets.
+    of that of the sets. The part of a set whose queries are its gallery is widened, see
+    `OWN_GALLERY`.
     """
     means, variances = [], []
     for result in sets:
-        precision = {each.kind: each.average_precision for each in result.measured}
-        gains = 100 * (precision["band"] - precision[other])
-        gains = gains[~np.isnan(gains)]
-        means.append(gains.mean())
-        variances.append(gains.var(ddof=1) / len(gains) if len(gains) > 1 else np.inf)
+        found = gains[result.name]
+        widen = 1.0 if result.is_apart else OWN_GALLERY
+        means.append(found.mean())
+        variances.append(widen**2 * found.var(ddof=1) / len(found) if len(found) > 1 else np.inf)
     mean = float(np.mean(means))
     reach = _DEVIATES * float(np.sqrt(np.sum(variances))) / len(sets)
     return Interval(mean, mean - reach, mean + reach)

@@ -13,6 +13,7 @@ from fiftyone_isoclip.evaluation.paper import LATENCY, paper_figure
 from fiftyone_isoclip.evaluation.report import Page, Table
 from fiftyone_isoclip.evaluation.reproduction_means import find_means, image_results, verdict
 from fiftyone_isoclip.evaluation.reproduction_results import Reproduction, SetResult
+from fiftyone_isoclip.evaluation.scores import OWN_GALLERY
 from fiftyone_isoclip.evaluation.set_scores import MAP
 from fiftyone_isoclip.evaluation.sets import Survey
 from fiftyone_isoclip.files.reports import list_failures
@@ -81,9 +82,10 @@ def describe(reproduction: Reproduction) -> str:
         f"Weights: {made_by(reproduction.checkpoint.name)}. Bands: {reproduction.image_band} for "
         f"images, {reproduction.text_band} for texts; {reproduction.computed}. Queries, gallery "
         "and metric as in the paper's code; the figure of roxford and rparis is the mAP of the "
-        "easy protocol, without distractors. Brackets hold 95 % of the luck of the queries. A "
-        "query is timed alone, from its file to the ranks; the paper's milliseconds are of its own "
-        "machine. Baselines beyond these are measured by `isoclip evaluate`."
+        "easy protocol, without distractors. Brackets hold 95 % of the luck of the queries, "
+        f"{OWN_GALLERY:g} times as wide where the queries are the gallery. A query is timed alone, "
+        "from its file to the ranks; the paper's milliseconds are of its own machine. Baselines "
+        "beyond these are measured by `isoclip evaluate`."
     )
 
 
@@ -118,6 +120,7 @@ def _set_json(result: SetResult) -> dict[str, Any]:
         "compared": "texts" if result.of_texts else "images",
         "queries": result.n_queries,
         "gallery": result.n_gallery,
+        "intervals_widened": 1.0 if result.is_apart else OWN_GALLERY,
         "left_out": list_failures(result.left_out),
         "methods": [
             {

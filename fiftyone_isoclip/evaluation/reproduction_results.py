@@ -37,10 +37,14 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class SetResult:
-    """What was measured on a set; ``left_out`` maps images that cannot be read to the reason."""
+    """What was measured on a set; ``left_out`` maps images that cannot be read to the reason.
+
+    ``is_apart`` says whether no query is in the gallery.
+    """
 
     name: str
     of_texts: bool
+    is_apart: bool
     n_queries: int
     n_gallery: int
     left_out: Mapping[str, str]

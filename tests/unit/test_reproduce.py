@@ -31,6 +31,7 @@ from fiftyone_isoclip.evaluation.reproduction import reproduce
 from fiftyone_isoclip.evaluation.reproduction_means import find_means, verdict
 from fiftyone_isoclip.evaluation.reproduction_page import make_rows
 from fiftyone_isoclip.evaluation.reproduction_results import Measured, Reproduction, SetResult
+from fiftyone_isoclip.evaluation.scores import OWN_GALLERY, Sampling
 from fiftyone_isoclip.evaluation.sets import IMAGE_SETS, TEXT_SETS, open_set, survey_sets
 from tests.pictures import draw_many
 from tests.small_sets import make_aircraft, make_all_sets, make_coop_set, make_landmarks
@@ -345,14 +346,16 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, clip, monkeypatch):
     assert embedded == [15, 15, 15]
 
 
-def made_up(plain, band, n_sets=1):
+def made_up(plain, band, n_sets=1, is_apart=True):
     """A reproduction with given average precisions of the queries."""
     precision = {"plain": np.array(plain), "band": np.array(band)}
     measured = [
         Measured(name, kind, {"mAP": 100 * precision[kind].mean()}, precision[kind], 0.01, None)
         for kind, name in (("plain", "plain CLIP"), ("band", "IsoCLIP 4/32"))
     ]
-    results = [SetResult(str(n), False, len(plain), 1, {}, measured) for n in range(n_sets)]
+    results = [
+        SetResult(str(n), False, is_apart, len(plain), 1, {}, measured) for n in range(n_sets)
+    ]
     checkpoint = find_checkpoint(DEMO_NAME)
     bands = checkpoint.image_band, checkpoint.text_band
     return Reproduction(checkpoint, None, *bands, "float32 on cpu", results, {})
@@ -369,7 +372,39 @@ def test_the_first_line_names_the_better_method_whichever_it_is():
     )
     noise = np.random.default_rng(0).normal(0, 0.2, 50)
     assert verdict(made_up(high, high + noise)).startswith("No measurable difference between")
-    assert verdict(made_up([0.1], [0.9])).startswith("No measurable difference")
+
+
+def test_of_few_queries_no_winner_is_named():
+    """Two queries that gain the same have a variance of none, and one query has none at all."""
+    low = np.full(30, 0.5)
+    for n in (1, 2, 19):
+        told = verdict(made_up(low[:n], low[:n] + 0.1))
+        assert told.startswith(f"Too few queries (0: {n}) to tell IsoCLIP 4/32 (mAP 60.0 %) from ")
+        assert "[" not in told and "inf" not in told
+    assert "is better than" in verdict(made_up(low, low + 0.1))
+    many, few = made_up(low, low + 0.1), made_up(low[:5], low[:5] + 0.1).results[0]
+    told = verdict(replace(many, results=[*many.results, replace(few, name="small")]))
+    assert told.startswith("Too few queries (small: 5) to tell")
+
+
+def test_where_the_queries_are_the_gallery_the_interval_is_as_much_wider_as_in_an_evaluation():
+    rng = np.random.default_rng(2)
+    plain = rng.random(200)
+    noise = rng.normal(0, 0.1, 200)
+    found = made_up(plain, plain + noise - noise.mean() + 0.02, is_apart=False)
+    ends = [float(end) for end in verdict(found).partition("[")[2].partition("]")[0].split(", ")]
+    methods = [each.average_precision for each in found.results[0].measured]
+    wide = Sampling(widen=OWN_GALLERY).difference(methods[1], methods[0], 0.95)
+    assert ends == pytest.approx([100 * wide.low, 100 * wide.high], abs=0.15)
+    narrow = Sampling().difference(methods[1], methods[0], 0.95)
+    assert narrow.low > 0 and verdict(found).startswith("No measurable difference")
+
+
+def test_birds_are_queries_and_gallery_and_pets_are_not(clip, root):
+    found = {
+        each.name: each for each in reproduce(survey_sets(root, ["cub", "pets"]), clip).results
+    }
+    assert not found["cub"].is_apart and found["pets"].is_apart
 
 
 def test_the_interval_is_that_of_a_bootstrap_of_the_queries():

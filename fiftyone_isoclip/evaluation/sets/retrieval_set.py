@@ -44,6 +44,11 @@ class RetrievalSet:
     test_rows: Rows
     judged: tuple[Judged, ...] = ()
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether no query is in the gallery."""
+        return bool((self.own_rows < 0).all())
+
     def only(self, readable: Collection[str]) -> RetrievalSet:
         """The same set without the images that are not among some paths."""
         queries = np.flatnonzero([path in readable for path in self.query_paths])
@@ -86,6 +91,11 @@ class TextSet:
     def own_rows(self) -> Rows:
         """No query has a row of its own: (n,) of -1."""
         return no_own_rows(len(self.query_texts))
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether no query is in the gallery."""
+        return True
 
 
 def _places(kept: Rows, n: int) -> Rows:
