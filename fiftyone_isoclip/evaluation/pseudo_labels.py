@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fiftyone_isoclip.errors import ImageError, IsoClipError
 from fiftyone_isoclip.evaluation.sweep import Told
-from fiftyone_isoclip.evaluation.tuning import Tuning, distinct_rows, tune
+from fiftyone_isoclip.evaluation.tuning import MOST_IMAGES, Tuning, distinct_rows, tune
 from fiftyone_isoclip.files.edit_recall import LONGEST_SIDE
 from fiftyone_isoclip.files.edits import edit_image
 from fiftyone_isoclip.files.listing import reason_of
@@ -151,8 +151,8 @@ def label_by_copies(
     from fiftyone_isoclip.encoder import embed_pictures
 
     plain = np.asarray(embeddings)
-    distinct = distinct_rows(unit_rows(plain), np.arange(len(plain)))
-    drawn = np.random.default_rng(seed).permutation(distinct)[:MOST_ORIGINALS]
+    some = np.random.default_rng(seed).permutation(len(plain))[:MOST_IMAGES]
+    drawn = some[distinct_rows(unit_rows(plain[some]), np.arange(len(some)))[:MOST_ORIGINALS]]
     parts, labels, failed = [plain[drawn]], [np.arange(len(drawn))], {}
     for label, row in enumerate(drawn.tolist()):
         try:

@@ -45,8 +45,8 @@ class Tuning:
         choosing: (c,) the rows that were chosen on; ``holding`` (h,) those that were held out.
         n_queries: rows held out that have another of their class there.
         n_classes: classes of the rows that were used.
-        n_unlabelled: rows left out without a label, ``n_repeated`` with the content of another
-            row, ``n_undrawn`` because there were more than are used.
+        n_unlabelled: rows left out without a label, ``n_undrawn`` because there were more than are
+            used, ``n_repeated`` of those drawn with the content of another.
         labels_from: where the labels came from, in words.
     """
 
@@ -112,8 +112,8 @@ def tune(
     _check(spectrum, units, numbers, step, held_out)
     rng = np.random.default_rng(seed)
     labelled = np.flatnonzero(numbers >= 0)
-    distinct = distinct_rows(units, labelled)
-    kept = np.sort(rng.permutation(distinct)[:MOST_IMAGES])
+    drawn = np.sort(rng.permutation(labelled)[:MOST_IMAGES])
+    kept = distinct_rows(units, drawn)
     sides = split_rows(numbers[kept], rng, held_out=held_out, whole_classes=whole_classes)
     choosing, holding = kept[sides[0]], kept[sides[1]]
     _check_halves(numbers[choosing], numbers[holding], len(kept), labels_from)
@@ -138,8 +138,8 @@ def tune(
         n_queries=len(_with_mates(numbers[holding])),
         n_classes=len(np.unique(numbers[kept])),
         n_unlabelled=len(numbers) - len(labelled),
-        n_repeated=len(labelled) - len(distinct),
-        n_undrawn=len(distinct) - len(kept),
+        n_repeated=len(drawn) - len(kept),
+        n_undrawn=len(labelled) - len(drawn),
         labels_from=labels_from,
     )
 
@@ -169,9 +169,11 @@ def _check(
 
 
 def distinct_rows(units: Float32s, rows: Rows) -> Rows:
-    """Of some rows of embeddings of length 1, those whose content no earlier one has."""
+    """Of up to `MOST_IMAGES` rows of length 1, those whose content no earlier one has."""
     if len(rows) < 2:
         return rows
+    # Equal numbers go first: thousands of blank pictures would make millions of pairs.
+    rows = rows[np.sort(np.unique(units[rows], axis=0, return_index=True)[1])]
     pairs = find_pairs(units[rows], _SAME_CONTENT)
     return np.delete(rows, join_keepers(pairs, prefer=np.arange(len(rows)))[1])
 

@@ -153,6 +153,17 @@ def test_copies_of_many_images_are_of_some(
     assert pseudo_labels.count_originals(26) == 5
 
 
+def test_originals_are_drawn_from_among_thousands_of_one_picture(
+    clip: Clip, paths: list[str], embeddings: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7,000 times the first picture are 24 million pairs, more than are ever held."""
+    monkeypatch.setattr(pseudo_labels, "MOST_ORIGINALS", 5)
+    rows = np.concatenate([np.repeat(embeddings[:1], 7000, axis=0), embeddings[1:]])
+    found = label_by_copies(clip, rows, [paths[0]] * 7000 + paths[1:], seed=1)
+    assert np.bincount(found.labels).tolist() == [1 + len(TUNING_EDITS)] * 5
+    assert len(np.unique(found.embeddings[:5], axis=0)) == 5
+
+
 def test_a_band_is_tuned_without_any_label(
     clip: Clip, paths: list[str], embeddings: np.ndarray
 ) -> None:

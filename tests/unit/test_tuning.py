@@ -10,7 +10,7 @@ from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.evaluation.halves import jackknife, split_rows
 from fiftyone_isoclip.evaluation.methods import CENTRED, PLAIN
 from fiftyone_isoclip.evaluation.metrics.retrieval import score_retrieval
-from fiftyone_isoclip.evaluation.tuning import FEWEST_QUERIES, Tuning, tune
+from fiftyone_isoclip.evaluation.tuning import FEWEST_QUERIES, MOST_IMAGES, Tuning, tune
 from fiftyone_isoclip.index.vectors import unit_rows
 from fiftyone_isoclip.projector import WHOLE, Band, Head, Spectrum
 
@@ -243,3 +243,19 @@ def test_more_images_than_are_used_are_drawn(monkeypatch: pytest.MonkeyPatch) ->
     assert len(found.choosing) + len(found.holding) == 150
     assert found.n_undrawn == 250
     assert isinstance(found.planes[0].best, Band)
+
+
+def test_a_picture_that_is_there_thousands_of_times_counts_once() -> None:
+    """Of 8,000 rows 6,500 are one: 21 million pairs, more than are ever held."""
+    embeddings, labels, _, _ = planted(seed=11, n=8000)
+    rng = np.random.default_rng(1)
+    blank = rng.permutation(8000)[:6500]
+    embeddings[blank] = embeddings[blank[0]]
+    labels[rng.permutation(8000)[:100]] = -1
+    found = tune(AXES, embeddings, labels, step=12)
+    used = np.concatenate([found.choosing, found.holding])
+    assert np.isin(used, blank).sum() == 1
+    assert len(np.unique(unit_rows(embeddings)[used], axis=0)) == len(used)
+    assert (found.n_unlabelled, found.n_undrawn) == (100, 8000 - 100 - MOST_IMAGES)
+    assert found.n_repeated == MOST_IMAGES - len(used)
+    assert len(used) == pytest.approx(MOST_IMAGES * 1500 / 8000, rel=0.1)
