@@ -42,7 +42,7 @@ def row_cells(row: GuideRow) -> tuple[str, str, str, str, str]:
     known = share.low == share.high
     return (
         f"{row.similarity:.4f}",
-        one_in(share.share) if share.share else "none",
+        row.chance,
         "all compared" if known else f"{one_in(share.low)} to {one_in(share.high)}",
         f"{row.pairs:,.0f}",
         "" if row.recall is None else f"{row.recall:.0%}",

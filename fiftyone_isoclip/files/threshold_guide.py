@@ -57,6 +57,11 @@ class GuideRow:
     recall: float | None
     by_kind: Mapping[str, Share]
 
+    @property
+    def chance(self) -> str:
+        """The share of pairs that match by chance, in words."""
+        return one_in(self.false.share) if self.false.share else "none"
+
 
 @dataclass(frozen=True, eq=False)
 class ThresholdGuide:
@@ -86,7 +91,7 @@ class ThresholdGuide:
         drawn = " (drawn at random)" if self.rates.drawn else ""
         told = (
             f"From similarity {self.suggested:g} on at most {one_in(self.false_matches)} pairs "
-            f"match by chance: {one_in(row.false.share)} of {self.rates.compared:,} pairs compared"
+            f"match by chance: {row.chance} of {self.rates.compared:,} pairs compared"
             f"{drawn}, near-copies among them counted as chance."
         )
         if row.recall is not None:

@@ -14,10 +14,17 @@ from scipy.stats import binomtest
 from fiftyone_isoclip.encoder import load_clip, read_image
 from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
 from fiftyone_isoclip.errors import VectorError
+from fiftyone_isoclip.evaluation.threshold_page import row_cells
 from fiftyone_isoclip.files import embed_files, guide_file_thresholds, list_files
-from fiftyone_isoclip.files.edit_recall import LONGEST_SIDE, measure_edits
+from fiftyone_isoclip.files.edit_recall import LONGEST_SIDE, EditRecall, measure_edits
 from fiftyone_isoclip.files.edits import EDITS, edit_image
-from fiftyone_isoclip.index.false_matches import false_match_rates, similarity_for
+from fiftyone_isoclip.files.threshold_guide import make_guide
+from fiftyone_isoclip.index.false_matches import (
+    STEPS,
+    FalseMatches,
+    false_match_rates,
+    similarity_for,
+)
 from fiftyone_isoclip.projector import Band
 from tests.folders import N_SCENES, fill_folder
 
@@ -154,6 +161,15 @@ class TestGuide:
         assert "near-copies among them counted as chance" in guide.verdict
         assert "self-trained demo weights" in guide.verdict
         assert "band 5/5, on 11 different images, 3 of them edited" in guide.verdict
+
+    def test_where_no_pair_matches_none_is_said(self):
+        counts = np.where(STEPS <= 0.5, 4950, 0)
+        edits = EditRecall(np.empty(0, np.int64), {}, {})
+        rates = FalseMatches(100, 4950, False, counts)
+        guide = make_guide(rates, edits, model="m", band="0", false_matches=1e-3)
+        assert guide.suggested == 0.5001
+        assert "match by chance: none of 4,950 pairs compared" in guide.verdict
+        assert {row_cells(row)[1] for row in guide.rows} == {"none"}
 
     def test_the_guide_as_json_holds_every_row(self, guide):
         told = json.loads(json.dumps(guide.to_json()))
