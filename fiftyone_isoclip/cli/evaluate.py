@@ -122,10 +122,11 @@ def run_evaluate(
     source = read_source(gallery, queries, split, groups, texts, labels)
     if oti and source.texts is not None:
         raise typer.BadParameter("--oti inverts images; --texts FILE names none")
+    from fiftyone_isoclip.evaluation.methods import distinct_bands
+
     clip = load_model(model, device)
-    bands = band or [clip.image_band if source.texts is None else clip.text_band]
-    for each in bands:
-        each.count(clip.spectrum.rank)  # tells a band that is too wide before the work
+    own = clip.image_band if source.texts is None else clip.text_band
+    bands = distinct_bands(band or [own], clip.spectrum.rank)
     if source.copies is not None:
         copies = _of_copies(source, clip, bands, oti, similarity)
         found: Evaluation | CopyEvaluation = copies

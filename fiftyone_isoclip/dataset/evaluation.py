@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.evaluation.evaluate import Evaluation, Task, evaluate_retrieval
 from fiftyone_isoclip.evaluation.inversion_method import oti_method
 from fiftyone_isoclip.evaluation.latency import seconds_a_query
-from fiftyone_isoclip.evaluation.methods import PLAIN, Method
+from fiftyone_isoclip.evaluation.methods import PLAIN, Method, distinct_bands
 from fiftyone_isoclip.evaluation.report import write_page
 from fiftyone_isoclip.evaluation.scores import DECISIVE
 from fiftyone_isoclip.files.reports import check_report
@@ -122,12 +121,9 @@ def _read_bands(plain: Space, bands: Sequence[Band | str] | Band | str | None) -
     if bands is None:
         bands = plain.clip.image_band
     each = [bands] if isinstance(bands, Band | str) else bands
-    read = [Band.parse(band) if isinstance(band, str) else band for band in each]
-    chosen = list(dict.fromkeys(replace(band, centred=False) for band in read))
+    chosen = distinct_bands(each, plain.clip.spectrum.rank)
     if not chosen:
         raise DatasetError("no band was given; give at least one, or None for the checkpoint's own")
-    for band in chosen:
-        band.count(plain.clip.spectrum.rank)
     return chosen
 
 

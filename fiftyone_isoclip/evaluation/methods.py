@@ -46,6 +46,19 @@ class Method:
     seconds_per_query: float | None = None
 
 
+def distinct_bands(bands: Iterable[Band | str], rank: int) -> list[Band]:
+    """The bands to measure, each once and none centred: all are measured centred and not.
+
+    Raises:
+        BandError: a band cannot be read, or keeps none of ``rank`` directions.
+    """
+    read = [Band.parse(band) if isinstance(band, str) else band for band in bands]
+    distinct = list(dict.fromkeys(replace(band, centred=False) for band in read))
+    for band in distinct:
+        band.count(rank)
+    return distinct
+
+
 def make_methods(
     spectrum: Spectrum,
     queries: npt.ArrayLike,
@@ -85,7 +98,7 @@ def make_methods(
     else:
         fitted = _Fit.on(unit_rows(fit_on), "the embeddings given to fit on")
     _check_dims(spectrum, *rows, fitted.units)
-    counts = dict.fromkeys(replace(band, centred=False) for band in bands)
+    counts = distinct_bands(bands, spectrum.rank)
     return [
         Method(PLAIN, "plain", *rows),
         *fitted.baselines(rows),
