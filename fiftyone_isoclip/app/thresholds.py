@@ -104,6 +104,7 @@ class GuideThreshold(SteppedOperator):
             "key": report.key,
             "report": str(report),
             "suggested": report.suggested,
+            "reason": guide.reason,
             "band": guide.band,
             "compared": guide.rates.n,
             "skipped": len(report.skipped),
@@ -118,10 +119,11 @@ class GuideThreshold(SteppedOperator):
         if result["edited"]:
             # Beware: by its name the App does not find a view saved after the page was loaded.
             yield ctx.ops.set_view(guide_view(ctx.dataset, result["key"]))
-        told = "these images are too few to suggest a similarity"
-        if result["suggested"] is not None:
-            told = f"from similarity {result['suggested']:g} on false matches are as rare as asked"
-        yield ctx.ops.notify(told[0].upper() + told[1:], variant="success")
+        told, variant = f"No similarity can be suggested. {result['reason']}", "warning"
+        if (suggested := result["suggested"]) is not None:
+            told = f"From similarity {suggested:g} on false matches are as rare as asked"
+            variant = "success"
+        yield ctx.ops.notify(told, variant=variant)
 
     def describe(self, result: dict[str, Any]) -> types.Object:
         """The verdict, and the tables it rests on."""

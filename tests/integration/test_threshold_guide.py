@@ -152,6 +152,28 @@ class TestOperator:
             assert f"{row.similarity:.4f}" in told
         assert "crop 30" in told
 
+    @pytest.mark.parametrize(
+        ("files", "why"), [("few", "Allow more, take more images"), ("alike", "one and the same")]
+    )
+    def test_where_no_similarity_can_be_suggested_the_notice_says_why(
+        self, dataset, fill, pictures, checkpoint, files, why
+    ):
+        paths = draw_many(pictures, 3)
+        if files == "alike":
+            picture = read_image(paths[0])
+            for level, path in enumerate(paths):  # other bytes, the same pixels
+                picture.save(path, compress_level=level)
+        fill(paths)
+        embed(dataset, checkpoint, progress=False)
+        offer = Offered(GuideThreshold, dataset)
+        rate = 0.5 if files == "alike" else 0.01
+        ctx = offer.context(offer.defaults(false_matches=rate, pictures=0))
+        shown = [each for each in offer.operator.execute(ctx) if hasattr(each, "operator_uri")]
+        shown += ctx.executor._requests
+        (told,) = [each.params for each in shown if each.operator_uri.endswith("notify")]
+        assert why in told["message"]
+        assert told["variant"] == "warning"
+
     def test_a_rate_that_is_none_is_said_in_the_form(self, dataset, planted):
         offer = Offered(GuideThreshold, dataset)
         assert "above 0 and below 1" in offer.refusals(false_matches=1.5)[0]
