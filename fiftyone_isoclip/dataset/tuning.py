@@ -16,6 +16,7 @@ from fiftyone_isoclip.dataset.spaces import Space
 from fiftyone_isoclip.dataset.tuning_reports import DEFAULT_KEY, METHOD, TuningReport, check_ways
 from fiftyone_isoclip.evaluation.pseudo_labels import (
     TuningSet,
+    check_words,
     count_originals,
     label_by_copies,
     label_by_names,
@@ -63,17 +64,18 @@ def tune_band(
         DatasetError: there are no such embeddings or labels, not one of the three ways was given,
             or the key belongs to something else.
         VectorError: there are too few labels.
-        IsoClipError: the words are too few, or the report cannot be written.
+        IsoClipError: the words are too few or no list, or the report cannot be written.
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, ())
     check_ways(label_field, words, copies)
+    names = None if words is None else check_words(words)
     if report is not None:
         check_report(Path(report))
     asked = {
         "field": field,
         "label_field": label_field,
-        "words": None if words is None else list(words),
+        "words": names,
         "copies": copies,
     }
     plain = open_plain(samples, field)
@@ -81,7 +83,7 @@ def tune_band(
     n_edited = count_originals(len(plain.stored.ids)) if copies else 0
     total = 2 * count_bands(rank, default_step(rank)) + n_edited
     with fou.ProgressBar(total=total, progress=progress, iters_str="steps") as bar:
-        labelled = _label(samples, plain, label_field, words, bar.update)
+        labelled = _label(samples, plain, label_field, names, bar.update)
         tuning = labelled.tune(plain.clip.spectrum, told=bar.update)
     found = TuningReport(
         dataset=dataset,

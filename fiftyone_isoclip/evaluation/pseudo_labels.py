@@ -16,6 +16,7 @@ from fiftyone_isoclip.evaluation.tuning import MOST_IMAGES, Tuning, distinct_row
 from fiftyone_isoclip.files.edit_recall import LONGEST_SIDE
 from fiftyone_isoclip.files.edits import edit_image
 from fiftyone_isoclip.files.listing import reason_of
+from fiftyone_isoclip.index import CosineIndex
 from fiftyone_isoclip.index.vectors import Rows, unit_rows
 from fiftyone_isoclip.projector import Spectrum
 
@@ -84,8 +85,13 @@ def check_words(words: Sequence[str]) -> list[str]:
     """Words without repetitions and the space around them.
 
     Raises:
-        IsoClipError: they are fewer than two.
+        IsoClipError: they are fewer than two, or one text instead of several.
     """
+    if isinstance(words, str):
+        raise IsoClipError(
+            f"several words are needed to tell images apart by, and the one text {words[:40]!r} "
+            "was given; give a list such as ['cat', 'dog']"
+        )
     found = list(dict.fromkeys(stripped for word in words if (stripped := word.strip())))
     if len(found) < 2:
         raise IsoClipError(
@@ -121,11 +127,11 @@ def label_by_words(clip: Clip, embeddings: npt.ArrayLike, words: Sequence[str]) 
             f"{clip.checkpoint.name} knows {len(known)} of the {len(asked)} words; give two or "
             "more that it knows, or take another checkpoint"
         )
-    texts = unit_rows(clip.text_embeddings([PROMPT.format(word) for word in known]))
-    nearest = (unit_rows(embeddings) @ texts.T).argmax(axis=1)
+    texts = CosineIndex(clip.text_embeddings([PROMPT.format(word) for word in known]), copy=False)
+    nearest = texts.nearest(embeddings, 1).rows[:, 0]
     left_out = f" ({len(asked) - len(known)} unknown ones left out)" * (len(known) < len(asked))
     told = f"pseudo-labels out of {len(known)} words{left_out}, the model's own guesses"
-    return TuningSet(np.asarray(embeddings), nearest.astype(np.int64), told)
+    return TuningSet(np.asarray(embeddings), nearest, told)
 
 
 def label_by_copies(

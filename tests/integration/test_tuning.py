@@ -138,6 +138,7 @@ def test_the_report_is_a_page_with_both_maps(dataset: fo.Dataset, tmp_path: Path
         ({"label_field": "nowhere"}, "no such field"),
         ({"words": ["one"]}, "1 different words"),
         ({"words": []}, "0 different words"),
+        ({"words": "cat, dog"}, "the one text 'cat, dog' was given"),
         ({"copies": True, "key": "Not a key"}, "key"),
         ({"copies": True, "field": "nowhere"}, "nowhere"),
         ({"copies": True, "report": "/nowhere/at/all.html"}, "does not exist"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,26 @@ def test_words_that_the_checkpoint_does_not_know_are_left_out(
 def test_one_word_tells_nothing_apart(clip: Clip, embeddings: np.ndarray, words: list[str]) -> None:
     with pytest.raises(IsoClipError, match=f"{len(set(words) & {'star'})} different words"):
         label_by_words(clip, embeddings, words)
+
+
+@pytest.mark.parametrize("words", ["cat, dog", "red star"])
+def test_one_text_is_no_list_of_its_letters(clip: Clip, embeddings: np.ndarray, words: str) -> None:
+    with pytest.raises(IsoClipError, match=rf"the one text '{words}' was given; give a list"):
+        label_by_words(clip, embeddings, words)
+
+
+def test_many_words_are_compared_with_many_images_in_blocks(clip: Clip) -> None:
+    words = list(map(" ".join, product(("red", "blue", "star", "fish"), repeat=5)))
+    rows = np.random.default_rng(0).normal(size=(60_000, clip.spectrum.rank)).astype(np.float32)
+    tracemalloc.start()
+    labels = label_by_words(clip, rows, words).labels
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    texts = clip.text_embeddings([f"a photo of a {word}" for word in words]).astype(np.float64)
+    some = np.arange(0, 60_000, 500)
+    similar = cosines(rows[some].astype(np.float64), texts)
+    assert (similar.max(axis=1) - similar[np.arange(120), labels[some]]).max() < 1e-6
+    assert peak < 0.8 * 4 * len(words) * len(rows), "never all similarities at once"
 
 
 def test_a_word_list_is_read_line_by_line(tmp_path: Path) -> None:
