@@ -45,7 +45,7 @@ class Comparison:
     """Methods on the same queries, and each band less the best baseline and less plain CLIP.
 
     The best baseline is the best of all methods that are no band, on these same queries: that is
-    hard on the bands. The intervals of the differences to it hold for all bands together
+    hard on the bands. The intervals of the differences to either hold for all bands together
     (Bonferroni), since the best of several bands is looked at. ``n_independent`` is how many
     queries, or groups of queries, were asked independently and have something to be found.
     """
@@ -78,7 +78,7 @@ class Comparison:
             made.n_independent,
             made.methods,
             made._less(made.best_baseline, jointly, sampling),
-            made._less(made.of(PLAIN), DEFAULT_LEVEL, sampling),
+            made._less(made.of(PLAIN), jointly, sampling),
         )
 
     @property

@@ -139,7 +139,7 @@ def differences_table(comparison: Comparison) -> Table:
         "Each band against the baselines, query by query",
         f"{DECISIVE} of the band less that of the baseline. {comparison.best_baseline.name} is the "
         "best of all baselines on these same queries, which is hard on the bands. The intervals "
-        f"against it hold for all {len(comparison.to_best)} bands together at "
+        f"hold for all {len(comparison.to_best)} bands together at "
         f"{DEFAULT_LEVEL:.0%}. A band that was chosen by looking at these queries has to be "
         "measured on others.",
         ["band", "against", "difference", ""],

@@ -18,6 +18,7 @@ from fiftyone_isoclip.evaluation.comparison import Comparison
 from fiftyone_isoclip.evaluation.copy_detection import CopyTask, evaluate_copies
 from fiftyone_isoclip.evaluation.copy_page import attacks_table
 from fiftyone_isoclip.evaluation.evaluate import Task, evaluate_retrieval
+from fiftyone_isoclip.evaluation.evaluation_page import differences_table
 from fiftyone_isoclip.evaluation.methods import Method
 from fiftyone_isoclip.evaluation.metrics.bootstrap import interval
 from fiftyone_isoclip.evaluation.metrics.retrieval import score_retrieval
@@ -210,6 +211,22 @@ def test_the_best_of_many_bands_needs_a_larger_lead():
     among_many = Comparison.between([plain, lucky, *poor], Sampling())
     assert among_many.verdict("x", "y").startswith("No measurable difference between lucky")
     assert [each.level for each in among_many.to_best] == pytest.approx([1 - 0.05 / 20] * 20)
+    better = scored("a baseline", "baseline", BASE + 0.1)
+    beaten = Comparison.between([plain, better, lucky, *poor], Sampling())
+    (to_plain,) = [each for each in beaten.to_plain if each.band == "lucky"]
+    assert to_plain.level == pytest.approx(1 - 0.05 / 20) and not beaten.tells(to_plain)
+    told = differences_table(beaten).note
+    assert "The intervals hold for all 20 bands together at 95%" in told
+
+
+def test_of_ten_bands_of_noise_hardly_ever_one_is_told_apart_from_plain_clip():
+    """Each at 95 % by itself, some of ten is in a third of such cases."""
+    rng, apart = np.random.default_rng(0), 0
+    for _ in range(20):
+        noisy = [scored(f"band {n}", "band", BASE + rng.normal(0, 0.1, 200)) for n in range(10)]
+        compared = Comparison.between([scored("plain CLIP", "plain", BASE), *noisy], Sampling())
+        apart += any(compared.tells(each) for each in compared.to_plain)
+    assert apart <= 2
 
 
 def test_of_few_queries_no_winner_is_named():
