@@ -17,7 +17,7 @@ from fiftyone_isoclip.cli.options import (
 )
 from fiftyone_isoclip.cli.screen import note, progress_bar, report, say, show_table
 from fiftyone_isoclip.cli.sources import embed_source, require_images
-from fiftyone_isoclip.evaluation.disagreements import COUNT, MOST_PAIRS, NEAR
+from fiftyone_isoclip.evaluation.disagreements import COUNT, MOST_NEAR, MOST_PAIRS, NEAR
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.evaluation.space_pairs import SpacePairs
@@ -35,7 +35,10 @@ Count = Annotated[
 Near = Annotated[
     int,
     typer.Option(
-        "--near", min=1, help="A pair must be among so many nearest neighbours in one space."
+        "--near",
+        min=1,
+        max=MOST_NEAR,
+        help="A pair must be among so many nearest neighbours in one space.",
     ),
 ]
 Queries = Annotated[

@@ -58,7 +58,7 @@ def compare_spaces(
         band: None for the checkpoint's own.
         count: how many pairs at most of those nearer in plain CLIP, and of those nearer in the
             band; 1 to 500.
-        near: among how many nearest neighbours of a space a pair must be, at least 1.
+        near: among how many nearest neighbours of a space a pair must be, 1 to 100.
         queries: how many samples to ask about, picked at random (always the same ones); their
             neighbours are found among all. None asks about all of up to 20,000 samples, and about
             2,000 of more.

@@ -22,6 +22,8 @@ NEAR = 10
 COUNT = 50
 MOST_PAIRS = 500
 """Of each kind: a report of more would not be read, and a run keeps them all."""
+MOST_NEAR = 100
+"""What stands further down nobody looks at; time and memory grow with it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -102,8 +104,10 @@ _NOTHING: Any = (
 def _check_counts(count: int, near: int) -> None:
     if not 1 <= count <= MOST_PAIRS:
         raise IsoClipError(f"{count} pairs of each kind were asked for; ask for 1 to {MOST_PAIRS}")
-    if near < 1:
-        raise IsoClipError(f"{near} nearest neighbours were to be looked at; give at least 1")
+    if not 1 <= near <= MOST_NEAR:
+        raise IsoClipError(
+            f"{near} nearest neighbours were to be looked at; give a number of 1 to {MOST_NEAR}"
+        )
 
 
 def _candidates(

@@ -207,7 +207,7 @@ def test_the_page_shows_the_pictures(filled: fo.Dataset, gallery: list[Path], tm
 
 
 def test_what_cannot_be_compared_is_said(filled: fo.Dataset, tmp_path: Path) -> None:
-    for wrong in ({"count": 0}, {"count": 501}, {"near": 0}, {"queries": 0}):
+    for wrong in ({"count": 0}, {"count": 501}, {"near": 0}, {"near": 101}, {"queries": 0}):
         with pytest.raises(IsoClipError, match=r"asked for|looked at"):
             compare_spaces(filled, progress=False, **wrong)
     with pytest.raises(BandError):

@@ -88,6 +88,8 @@ def test_one_image_is_not_enough_and_none_is_an_error(folder, tmp_path):
     assert not (tmp_path / "page.html").exists()
 
 
-@pytest.mark.parametrize("words", [["-k", 0], ["-k", 501], ["--near", 0], ["--band", "x"]])
+@pytest.mark.parametrize(
+    "words", [["-k", 0], ["-k", 501], ["--near", 0], ["--near", 101], ["--band", "x"]]
+)
 def test_wrong_numbers_are_wrong_usage(folder, words):
     assert isoclip("compare", folder, *words).exit_code == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fiftyone_isoclip.errors import IsoClipError
-from fiftyone_isoclip.evaluation.disagreements import MOST_PAIRS, find_disagreements
+from fiftyone_isoclip.evaluation.disagreements import MOST_NEAR, MOST_PAIRS, find_disagreements
 from fiftyone_isoclip.evaluation.metrics import ranking
 
 
@@ -119,5 +119,6 @@ def test_what_cannot_be_asked_is_refused(spaces):
     for count in (0, MOST_PAIRS + 1):
         with pytest.raises(IsoClipError, match=f"{count} pairs of each kind were asked for"):
             find_disagreements(*spaces, np.arange(70), count=count)
-    with pytest.raises(IsoClipError, match="0 nearest neighbours were to be looked at"):
-        find_disagreements(*spaces, np.arange(70), near=0)
+    for near in (0, MOST_NEAR + 1):
+        with pytest.raises(IsoClipError, match=f"{near} nearest neighbours were to be .* 1 to 100"):
+            find_disagreements(*spaces, np.arange(70), near=near)
