@@ -27,7 +27,8 @@ RANDOM_BANDS = 3
 
 _ALIKE = 1e-6
 _FLOOR = 1e-6
-"""Of the mean variance: whitening takes no direction for narrower, whatever the shrinkage."""
+"""Of the mean variance: whitening takes no direction for narrower, whatever the shrinkage, and
+where it is less, embeddings do not differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,16 +133,26 @@ class _Fit:
         values, vectors = np.linalg.eigh(away.T @ away / len(away))
         return values[::-1], vectors[:, ::-1]
 
+    @cached_property
+    def rank(self) -> int:
+        """In how many directions the embeddings differ."""
+        variances, _ = self.axes
+        return int(np.count_nonzero(variances > _FLOOR * variances.mean()))
+
     def baselines(self, rows: Sides) -> Iterable[Method]:
-        """Centring, all-but-the-top and whitening: each is a linear map of ``e / |e| - mean``."""
+        """Centring, all-but-the-top and whitening: each is a linear map of ``e / |e| - mean``.
+
+        There is no all-but-the-top of embeddings that differ in one direction alone.
+        """
         dim = len(self.centre)
         mean = f"the mean of {self.whose} taken off embeddings of length 1"
         yield self._made(CENTRED, rows, np.eye(dim), mean)
         variances, axes = self.axes
-        top = min(max(1, dim // 100), len(self.units) - 1, dim - 1)
-        rest = np.eye(dim) - axes[:, :top] @ axes[:, :top].T
-        without = f"{mean}, then its {top} principal directions of most variance (Mu & Viswanath)"
-        yield self._made("all-but-the-top", rows, rest, without)
+        # Of few rows all directions would be the top, and what is left the noise of rounding.
+        if top := min(max(1, dim // 100), self.rank // 2):
+            rest = np.eye(dim) - axes[:, :top] @ axes[:, :top].T
+            without = f"{mean}, then its {top} principal directions of most variance "
+            yield self._made("all-but-the-top", rows, rest, without + "(Mu & Viswanath)")
         shrinkage = float(ledoit_wolf_shrinkage(self.units))
         shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
         whitened = f"{mean}, then whitened; covariance shrunk by {shrinkage:.3g} "

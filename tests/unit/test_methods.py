@@ -95,6 +95,19 @@ def test_a_hundredth_of_the_directions_is_the_top():
     assert np.linalg.matrix_rank(found.gallery.astype(np.float64), tol=1e-4) == 50 - 1 - 3
 
 
+def test_of_a_tiny_gallery_no_more_than_half_of_its_directions_is_the_top():
+    """What is left without all of them is the noise of rounding, and ranks at random."""
+    rng = np.random.default_rng(0)
+    spectrum = Spectrum.between(Head(rng.normal(size=(320, 330))), Head(rng.normal(size=(320, 9))))
+    rows = decaying_rows(rng, 6, 320)
+    for gallery, left in ((rows, 5 - 2), (rows[:3], 2 - 1), (rows[[0, 1, 2, 2, 1]], 2 - 1)):
+        found = named(make_methods(spectrum, rows, gallery, [Band(0, 1)]))["all-but-the-top"]
+        assert np.linalg.matrix_rank(found.gallery.astype(np.float64), tol=1e-4) == left
+    for gallery in (rows[:2], rows[[0, 1, 1]]):
+        methods = named(make_methods(spectrum, rows, gallery, [Band(0, 1)]))
+        assert "all-but-the-top" not in methods and "whitening" in methods
+
+
 def test_whitening_is_by_the_covariance_that_scikit_learn_shrinks(case):
     _, queries, gallery = case
     fitted = LedoitWolf().fit(at_unit_length(gallery))
