@@ -88,7 +88,10 @@ class Evaluation:
     @property
     def verdict(self) -> str:
         """The first line of every report."""
-        return self.comparison.verdict(self.checkpoint, f"{self.comparison.n_scored:,} queries")
+        # Drawing queries apart again says nothing about another gallery.
+        where = " in this gallery" if self.task.is_apart else ""
+        over = f"{self.comparison.n_scored:,} queries{where}"
+        return self.comparison.verdict(self.checkpoint, over)
 
     def page(self, **parameters: object) -> Page:
         """The report with tables, a plot and examples; more parameters may be told in it."""

@@ -21,6 +21,8 @@ _TIMED = (
     " A query's time is from the image file to the ranks, the median of a few, one at a time; of "
     "what was not timed like that, nothing is told."
 )
+_FITTED = "Baselines and the centres of bands are fitted on the gallery, never on labels"
+_ON_QUERIES = ", and so on the queries that lie in it"
 _COLOURS = {
     "plain": "#8a8f98",
     "baseline": "#8a8f98",
@@ -51,7 +53,7 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
     ]
     if evaluation.examples:
         parts.append(_examples(evaluation))
-    parts.append(notes_table(comparison))
+    parts.append(notes_table(comparison, f"{_FITTED}{_ON_QUERIES * (not task.is_apart)}."))
     return Page(f"Retrieval in {task.name}", evaluation.verdict, parts, own | {**parameters})
 
 
@@ -93,10 +95,10 @@ def _how_wide(is_apart: bool) -> str:
     )
 
 
-def notes_table(comparison: Comparison) -> Table:
-    """How every method is made."""
+def notes_table(comparison: Comparison, note: str = "") -> Table:
+    """How every method is made; the note stands above."""
     rows = [(method.name, method.note) for method in comparison.methods if method.note]
-    return Table("How every method is made", "", ["method", "how it is made"], rows)
+    return Table("How every method is made", note, ["method", "how it is made"], rows)
 
 
 def means_plot(comparison: Comparison) -> Plot:

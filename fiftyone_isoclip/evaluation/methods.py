@@ -74,7 +74,7 @@ def make_methods(
 
     The baselines are mean-centred plain CLIP, all-but-the-top, whitening, and random bands of
     the size of each band. Whatever is fitted is fitted on one set of embeddings, which is the
-    gallery by default: never on queries, and never on labels.
+    gallery by default: never on labels, and on queries where they are of that gallery.
 
     Args:
         spectrum: of the checkpoint that made the embeddings.

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestCentroid
 
 from fiftyone_isoclip.encoder import load_clip
-from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.errors import IsoClipError, VectorError
 from fiftyone_isoclip.evaluation.comparison import Comparison
 from fiftyone_isoclip.evaluation.copy_detection import CopyTask, evaluate_copies
 from fiftyone_isoclip.evaluation.copy_page import attacks_table
@@ -254,6 +254,11 @@ def test_an_image_that_is_searched_for_and_searched_with_counts_twice(clip, embe
         assert wide == pytest.approx(2 * (narrow.high - narrow.low), rel=0.1)
     odd, even = slice(1, None, 2), slice(0, None, 2)
     apart = evaluate_retrieval(task_of(embedded, odd, even, own=False), clip, [BAND])
+    assert "over 30 queries in this gallery." in apart.verdict
+    assert "over 60 queries. Measured" in within.verdict
+    fitted = [found.page().parts[-1].note for found in (within, apart)]
+    assert all("fitted on the gallery, never on labels" in note for note in fitted)
+    assert ["queries that lie in it" in note for note in fitted] == [True, False]
     plain = apart.comparison.of("plain CLIP")
     assert plain.intervals["mAP"] == interval(plain.values["mAP"])
 
@@ -405,6 +410,12 @@ def test_copies_are_told_by_attack_as_counted_by_hand(clip, copies):
     hits = (cosines.argmax(axis=1) == copies.query_groups)[order]
     micro = (np.cumsum(hits) / np.arange(1, 2 * N + 1) * hits).sum() / (2 * N)
     assert found.micro_average_precision("plain CLIP") == pytest.approx(micro)
+
+
+def test_each_query_is_of_one_kind_of_edit(clip, copies):
+    few = replace(copies, attacks=copies.attacks[:3])
+    with pytest.raises(VectorError, match=f"attacks must be one value for each of {2 * N} rows"):
+        evaluate_copies(few, clip, [BAND])
 
 
 def test_edits_of_one_original_are_drawn_together(clip, copies):
