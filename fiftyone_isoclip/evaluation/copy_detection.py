@@ -15,6 +15,7 @@ from fiftyone_isoclip.evaluation.comparison import Comparison, made_by
 from fiftyone_isoclip.evaluation.methods import Method, make_methods, timed
 from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 from fiftyone_isoclip.evaluation.metrics.copies import CopyScores, score_copies
+from fiftyone_isoclip.evaluation.metrics.ranking import check_length
 from fiftyone_isoclip.evaluation.report import Page
 from fiftyone_isoclip.evaluation.scores import (
     DECISIVE,
@@ -166,10 +167,11 @@ def evaluate_copies(
     Raises:
         IsoClipError: there is no band, or hardly a query has its original in the gallery.
         BandError: a band keeps nothing of this checkpoint.
-        VectorError: the embeddings do not fit the groups or the checkpoint.
+        VectorError: the embeddings do not fit the groups, the edits or the checkpoint.
     """
     if not bands:
         raise IsoClipError("no band was given to compare with the baselines; give one or more")
+    check_length("attacks", task.attacks, len(task.queries))
     made = make_methods(clip.spectrum, task.queries, task.gallery, bands, seed=seed)
     found: dict[str, list[CopyScores]] = {}
 
@@ -179,7 +181,6 @@ def evaluate_copies(
             method.gallery,
             task.query_groups,
             task.gallery_groups,
-            task.attacks,
             similarity=similarity,
         )
         found.setdefault(merged_name(method), []).append(scores)

@@ -1,25 +1,15 @@
-"""Copy detection: whether the original of an edited picture is found, by kind of edit."""
+"""Copy detection: whether the original of an edited picture is found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from fiftyone_isoclip.evaluation.metrics.ranking import Told, check_length, similarity_blocks
+from fiftyone_isoclip.evaluation.metrics.ranking import Told, similarity_blocks
 from fiftyone_isoclip.evaluation.metrics.retrieval import QueryScores, score_retrieval
 from fiftyone_isoclip.index.vectors import Float32s, Float64s, Rows
-
-
-@dataclass(frozen=True, slots=True)
-class AttackScores:
-    """One kind of edit: how many queries have a copy in the gallery, and their mean scores."""
-
-    queries: int
-    recall_at_1: float
-    average_precision: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +32,12 @@ class Matches:
 class CopyScores:
     """Scores of each query (n,), and ``micro_average_precision`` over the queries' best matches.
 
-    ``attacks`` and ``groups`` are those of the queries; ``matches`` is None without a similarity.
+    ``matches`` is None without a similarity.
     """
 
     queries: QueryScores
-    attacks: tuple[str, ...]
-    groups: Rows
     micro_average_precision: float
     matches: Matches | None
-
-    @property
-    def by_attack(self) -> Mapping[str, AttackScores]:
-        """The scores of each kind of edit, in the order in which the queries first have them."""
-        attacks = np.array(self.attacks)
-        found = {}
-        for attack in dict.fromkeys(self.attacks):
-            scores = self.queries.of(np.flatnonzero(attacks == attack))
-            found[attack] = AttackScores(
-                scores.n_scored, scores.mean("recall@1"), scores.mean("mAP")
-            )
-        return found
 
 
 def score_copies(
@@ -69,7 +45,6 @@ def score_copies(
     gallery: Float32s,
     query_groups: Rows,
     gallery_groups: Rows,
-    attacks: Sequence[str],
     *,
     similarity: float | None = None,
     told: Told = None,
@@ -87,14 +62,12 @@ def score_copies(
         gallery: unit rows (m, d), at least one.
         query_groups: (n,) numbers.
         gallery_groups: (m,) numbers.
-        attacks: the kind of edit of each query, (n,).
         similarity: also count what all pairs at or above it would be.
         told: called with how many more queries are done.
 
     Raises:
         VectorError: the sides do not fit together.
     """
-    check_length("attacks", attacks, len(queries))
     scores = score_retrieval(queries, gallery, query_groups, gallery_groups, told=told)
     best, right = np.zeros(len(queries)), np.zeros(len(queries), bool)
     counted = np.zeros(4, np.int64)
@@ -107,8 +80,6 @@ def score_copies(
             counted += _count_matches(similarities >= similarity, copies)
     return CopyScores(
         queries=scores,
-        attacks=tuple(attacks),
-        groups=query_groups,
         micro_average_precision=_micro_average_precision(best, right, scores.n_scored),
         matches=None if similarity is None else _matches(similarity, counted, len(queries)),
     )

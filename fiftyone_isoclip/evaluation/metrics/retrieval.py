@@ -59,10 +59,6 @@ class QueryScores:
         scored = ~np.isnan(values)
         return float(values[scored].mean()) if scored.any() else float("nan")
 
-    def of(self, queries: Rows) -> QueryScores:
-        """The scores of some of the queries, by their rows."""
-        return QueryScores(*(self.values(metric)[queries] for metric in METRICS))
-
     @property
     def n_scored(self) -> int:
         """How many queries have something relevant in the gallery."""
