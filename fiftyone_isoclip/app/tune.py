@@ -137,7 +137,11 @@ class TuneBand(SteppedOperator):
         """The verdict, the band to type into other forms, and the figures it rests on."""
         outputs = types.Object()
         outputs.md(result.get("report", ""), name="told")
-        outputs.str("recommended", label="Band for other forms (0/0 is plain CLIP)")
+        outputs.str(
+            "recommended",
+            label="Band for other forms (0/0 is plain CLIP)",
+            description="One that ends in -centred is taken after IsoCLIP: Fit a centre",
+        )
         if results := result.get("results"):
             outputs.md(_held_out(results), name="held_out")
             for place, plane in enumerate(results["planes"]):

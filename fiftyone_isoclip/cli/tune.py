@@ -96,7 +96,8 @@ def run_tune(
     Every band is scored on one half of the images, with and without centring, and the best on the
     other half beside plain and mean-centred CLIP: it is recommended only if it beats both there
     beyond the 95% intervals. What is found without labels is as good as the stand-in. Nothing is
-    changed: give the band to the other commands as --band.
+    changed: give the band to the other commands as --band. One that ends in -centred they refuse:
+    it needs a dataset, in Python, after isoclip.fit_centre(dataset).
     """
     _check_ways(path, labels, words, copies)
     names = None if words or copies else _read_labels(path, labels)

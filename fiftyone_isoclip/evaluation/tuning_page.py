@@ -19,6 +19,10 @@ from fiftyone_isoclip.projector import WHOLE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_NEEDS_CENTRE = (
+    "Centring needs a dataset that `isoclip.fit_centre(dataset)` has stored a centre for; files "
+    "and the command line take no centred band."
+)
 _BEST = 5
 """Bands of each plane that the table names."""
 
@@ -29,7 +33,9 @@ def tell_tuning(tuning: Tuning, checkpoint: str) -> str:
         f"mAP by {tuning.labels_from}, {tuning.n_queries:,} queries among {len(tuning.holding):,} "
         f"images that no band was chosen on, {DEFAULT_LEVEL:.0%} intervals"
     )
-    return f"{_verdict(tuning)} ({over}). Measured with {made_by(checkpoint)}."
+    centring = tuning.recommended.centred or tuning.centring.low > 0
+    need = f" {_NEEDS_CENTRE}" if centring else ""
+    return f"{_verdict(tuning)} ({over}).{need} Measured with {made_by(checkpoint)}."
 
 
 def _verdict(tuning: Tuning) -> str:

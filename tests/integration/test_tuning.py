@@ -182,6 +182,7 @@ def test_the_operator_says_what_the_verb_says(dataset: fo.Dataset) -> None:
     assert result["recommended"] == str(expected.recommended)
     shown = offer.operator.describe(result).to_json()["properties"]
     assert {"told", "recommended", "held_out", "map0", "map1"} <= set(shown)
+    assert "-centred" in shown["recommended"]["view"]["description"]
     assert load_tuning(dataset).results == expected.results
     assert Band.parse(result["recommended"]) == expected.recommended
     words = offer.run(**offer.defaults(words="red star\nblue fish, green square", key="w"))

@@ -103,6 +103,12 @@ def test_wrong_usage_is_told_before_the_work(folder: Path, options: list[str], s
     assert "Embedding" not in result.stderr
 
 
+def test_the_help_says_where_a_centred_band_can_be_used() -> None:
+    told = " ".join(isoclip("tune", "--help").stdout.replace("\u2502", "").split())
+    assert "-centred they refuse" in told
+    assert "isoclip.fit_centre(dataset)" in told
+
+
 def test_what_cannot_be_tuned_is_said_in_a_sentence(folder: Path, tmp_path: Path) -> None:
     assert "in no sub-folder" in sentence(isoclip("tune", folder / "scene 1"))
     few = folder / "scene 1" / "scene.png"

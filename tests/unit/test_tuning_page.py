@@ -81,6 +81,22 @@ def test_the_verdict_names_the_winner_first(first: str, case: tuple) -> None:
     assert "self-trained demo weights" in tell_tuning(found, "isoclip-demo")
 
 
+@pytest.mark.parametrize(
+    ("case", "needed"),
+    [
+        ((Band(4, 0, centred=True), GAIN, GAIN, NOTHING), True),
+        ((BAND, GAIN, GAIN, GAIN), True),  # centring is offered as well
+        ((None, None, None, GAIN), True),
+        ((BAND, GAIN, GAIN, NOTHING), False),
+        ((Band(4, 0, centred=True), GAIN, NOTHING, NOTHING), False),
+    ],
+)
+def test_what_centring_needs_is_said_where_it_is_to_be_used(case: tuple, needed: bool) -> None:
+    told = tell_tuning(made(*case), "x")
+    assert ("`isoclip.fit_centre(dataset)`" in told) == needed
+    assert ("the command line take no centred band" in told) == needed
+
+
 def test_the_json_holds_every_band() -> None:
     written = json.loads(
         json.dumps(tuning_json(made(BAND, GAIN, GAIN, NOTHING), "x"), allow_nan=False)
