@@ -133,14 +133,13 @@ class _Bench:
 
     def seconds(self, found: RetrievalSet, gallery: Float32s) -> dict[str, float]:
         """Median seconds a query by method."""
-        timed = measure_latency(
+        return measure_latency(
             self.clip,
             found.query_paths[:TIMED_QUERIES],
             gallery,
             [self.clip.image_band],
             inversion=self.inversion,
         )
-        return {each.method: each.seconds for each in timed.methods}
 
     def embed(self, found: RetrievalSet) -> files.FileEmbeddings:
         """The plain embeddings of a set's images, from the cache if it holds these paths."""
