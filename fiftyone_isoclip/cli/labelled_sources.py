@@ -1,4 +1,4 @@
-"""What `isoclip evaluate` is to measure, read from what it was given."""
+"""What `isoclip evaluate` and `isoclip tune` are to measure, read from what it was given."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_source(
     table = Path(gallery, GROUPS_NAME)
     if groups is not None or (queries is None and labels is None and table.is_file()):
         return Source(name, copies=read.read_copies(groups or table, gallery))
-    searched = read.read_folder(gallery) if labels is None else _read_dataset(gallery, labels)
+    searched = read.read_folder(gallery) if labels is None else read_dataset(gallery, labels)
     return Source(name, searched, None if queries is None else read.read_folder(queries))
 
 
@@ -88,8 +88,12 @@ def _check(
         raise typer.BadParameter("--split and --groups are tables for a folder, not for a dataset")
 
 
-def _read_dataset(path: str, field: str) -> Labelled:
-    """The images of a dataset that have a label."""
+def read_dataset(path: str, field: str) -> Labelled:
+    """The images of a dataset that have a label; how many have none is told.
+
+    Raises:
+        DatasetError: there is no such dataset or field, or it is of another kind.
+    """
     from fiftyone_isoclip.dataset.comparisons import read_labels
     from fiftyone_isoclip.evaluation.labelled_files import Labelled
 

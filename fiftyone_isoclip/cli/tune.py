@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fiftyone_isoclip.cli.labelled_sources import read_dataset
 from fiftyone_isoclip.cli.options import Device, ImagesPath, JsonFile, ModelName, check_output
 from fiftyone_isoclip.cli.screen import (
     note,
@@ -19,7 +20,6 @@ from fiftyone_isoclip.cli.screen import (
 from fiftyone_isoclip.cli.sources import (
     DATASET_PREFIX,
     embed_source,
-    load_dataset,
     require_images,
 )
 from fiftyone_isoclip.cli.spectrum import check_plot
@@ -134,17 +134,11 @@ def _check_ways(path: str, labels: str | None, words: Path | None, copies: bool)
 
 def _read_labels(path: str, field: str | None) -> dict[str, str]:
     """The label of each file that has one."""
-    if field is None:
-        from fiftyone_isoclip.evaluation.labelled_files import read_folder
+    from fiftyone_isoclip.evaluation.labelled_files import read_folder
 
-        found = read_folder(path)
-        return dict(zip(found.names, found.labels, strict=True))
-    from fiftyone_isoclip.dataset.comparisons import read_labels
-
-    dataset = load_dataset(path)
-    label_of = read_labels(dataset, field)
-    pairs = zip(*dataset.values(["id", "filepath"]), strict=True)
-    return {file: label for id_, file in pairs if (label := label_of[id_]) is not None}
+    instead = "find a band without labels by --words FILE or --copies"
+    found = read_folder(path, instead) if field is None else read_dataset(path, field)
+    return dict(zip(found.names, found.labels, strict=True))
 
 
 def _read_words(path: Path) -> list[str]:

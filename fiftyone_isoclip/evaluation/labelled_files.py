@@ -35,8 +35,10 @@ class Copies:
     attacks: tuple[str, ...]
 
 
-def read_folder(folder: str | Path) -> Labelled:
+def read_folder(folder: str | Path, instead: str = "give a table with --split") -> Labelled:
     """The images in the sub-folders of a folder: the sub-folder's name is the label.
+
+    ``instead`` says what else can be done where they lie otherwise.
 
     Raises:
         IsoClipError: it is no folder, or images lie elsewhere than in its sub-folders.
@@ -45,7 +47,8 @@ def read_folder(folder: str | Path) -> Labelled:
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
         raise IsoClipError(
-            f"{folder} was to be a folder whose sub-folders are the labels, and there is {found}"
+            f"{folder} was to be a folder whose sub-folders are the labels, and there is {found}; "
+            f"give such a folder, or {instead}"
         )
     paths = list_files(root).paths
     if not paths:
@@ -56,7 +59,7 @@ def read_folder(folder: str | Path) -> Labelled:
             where = "in no sub-folder" if len(parts) == 1 else "in a sub-folder of a sub-folder"
             raise IsoClipError(
                 f"the sub-folders of {folder} were to be the labels, but {path} lies {where}; give "
-                "the folder that holds one sub-folder for each label, or a table with --split"
+                f"the folder that holds one sub-folder for each label, or {instead}"
             )
     return Labelled(paths, tuple(parts[0] for parts in places))
 

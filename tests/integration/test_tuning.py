@@ -196,7 +196,20 @@ def test_the_command_takes_the_labels_of_a_dataset(dataset: fo.Dataset) -> None:
     assert result.exit_code == 0, result.stderr
     written = json.loads(result.stdout)
     assert written["images"]["classes"] == 16
+    assert "without a label" not in result.stderr
     expected = tune_band(dataset, label_field="kind", progress=False).results
     assert written["images"] == expected["images"]
     for name, found in expected["held_out"].items():
         assert written["held_out"][name]["mean"] == pytest.approx(found["mean"], abs=1e-3)
+
+
+def test_the_command_tells_how_many_samples_have_no_label(dataset: fo.Dataset) -> None:
+    some = dataset.clone(f"{dataset.name}-some")
+    try:
+        some.limit(6).set_values("word", [None] * 6)
+        result = isoclip("tune", f"dataset:{some.name}", "--labels", "word", "--json", "-")
+    finally:
+        some.delete()
+    assert result.exit_code == 0, result.stderr
+    assert "left out 6 of 96 samples without a label in 'word'" in result.stderr
+    assert json.loads(result.stdout)["images"]["without a label"] == 6

@@ -109,8 +109,19 @@ def test_the_help_says_where_a_centred_band_can_be_used() -> None:
     assert "isoclip.fit_centre(dataset)" in told
 
 
+def test_labels_lie_one_level_deep_or_another_way_is_named(folder: Path) -> None:
+    other_way = "sub-folder for each label, or find a band without labels by --words FILE or --cop"
+    for place, where in (
+        (folder / "scene 1", "scene 1/blurred.png lies in no sub-folder"),
+        (folder.parent, "lies in a sub-folder of a sub-folder"),
+    ):
+        told = sentence(isoclip("tune", place))
+        assert where in told
+        assert other_way in told
+    assert "--copies" in sentence(isoclip("tune", folder / "scene 1" / "grey.png"))
+
+
 def test_what_cannot_be_tuned_is_said_in_a_sentence(folder: Path, tmp_path: Path) -> None:
-    assert "in no sub-folder" in sentence(isoclip("tune", folder / "scene 1"))
     few = folder / "scene 1" / "scene.png"
     assert "needs 20 images" in sentence(isoclip("tune", few, "--copies"))
     assert "cannot be read" in sentence(isoclip("tune", few, "--words", tmp_path / "none.txt"))
