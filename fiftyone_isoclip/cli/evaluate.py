@@ -37,7 +37,18 @@ QueryFolder = Annotated[
         "--queries",
         metavar="DIR",
         help="Search with the images of this folder, its sub-folders being the labels; without, "
-        "every image of the gallery searches for its like.",
+        "every image of the gallery searches for its like, or of more than 5,000 some 2,000.",
+    ),
+]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        metavar="N",
+        min=1,
+        help="Without queries of their own: search with N of the gallery, picked at random, the "
+        "same ones each time. By default with all of up to 5,000, with 2,000 of more.",
+        show_default=False,
     ),
 ]
 SplitFile = Annotated[
@@ -99,6 +110,7 @@ ReportFile = Annotated[
 def run_evaluate(
     gallery: Gallery = None,
     queries: QueryFolder = None,
+    sample: Sample = None,
     split: SplitFile = None,
     groups: GroupsFile = None,
     texts: TextsFile = None,
@@ -124,6 +136,8 @@ def run_evaluate(
         raise typer.BadParameter("--oti inverts images; --texts FILE names none")
     from fiftyone_isoclip.evaluation.methods import distinct_bands
 
+    if sample is not None and (source.queries is not None or source.copies is not None):
+        raise typer.BadParameter("--sample picks queries of the gallery; here they are given")
     clip = load_model(model, device)
     own = clip.image_band if source.texts is None else clip.text_band
     bands = distinct_bands(band or [own], clip.spectrum.rank)
@@ -132,28 +146,37 @@ def run_evaluate(
         found: Evaluation | CopyEvaluation = copies
         report(copies.to_json(), json, lambda: _show_copies(copies))
     else:
-        found = _of_labels(source, clip, bands, oti)
+        found = _of_labels(source, clip, bands, oti, sample)
         report(found.to_json(), json, lambda: _show(found))
     if report_file is not None:
         from fiftyone_isoclip.evaluation.report import write_page
 
-        write_page(report_file, found.page(bands=", ".join(map(str, bands)), device=clip.device))
+        told = {"bands": ", ".join(map(str, bands)), "device": clip.device}
+        if sampled := _sampled(source, found.task):
+            told["sample"] = sampled
+        write_page(report_file, found.page(**told))
         note(f"wrote {report_file}")
 
 
-def _of_labels(source: Source, clip: Clip, bands: list[Band], oti: bool) -> Evaluation:
+def _of_labels(
+    source: Source, clip: Clip, bands: list[Band], oti: bool, sample: int | None
+) -> Evaluation:
     from fiftyone_isoclip.evaluation.embedded_tasks import embed_task, embed_texts
     from fiftyone_isoclip.evaluation.evaluate import evaluate_retrieval
 
     if source.texts is not None:
         if unknown := clip.unknown_words(source.texts.names):
             note(f"{clip.checkpoint.name} does not know: {', '.join(unknown)}")
-        task = embed_texts(source.name, clip, source.texts)
+        task = embed_texts(source.name, clip, source.texts, sample=sample)
     else:
         assert source.gallery is not None
         with progress_bar("Embedding", source.n_files) as advance:
-            task, embedded = embed_task(source.name, clip, source.gallery, source.queries, advance)
+            task, embedded = embed_task(
+                source.name, clip, source.gallery, source.queries, advance, sample=sample
+            )
         _note_left(embedded)
+    if told := _sampled(source, task):
+        note(f"searching with {told}; --sample N takes more or fewer")
     extra, seconds = _invert(clip, task, bands) if oti else ([], {})
     with progress_bar("Comparing", len(task.queries)) as advance:
         return evaluate_retrieval(
@@ -165,6 +188,14 @@ def _of_labels(source: Source, clip: Clip, bands: list[Band], oti: bool) -> Eval
             text=source.texts is not None,
             told=advance,
         )
+
+
+def _sampled(source: Source, task: Task | CopyTask) -> str:
+    """Which queries were picked, empty if none were."""
+    n, of = len(task.queries), len(task.gallery)
+    if source.queries is not None or source.copies is not None or n == of:
+        return ""
+    return f"{n:,} of {of:,} picked at random, always the same ones"
 
 
 def _of_copies(

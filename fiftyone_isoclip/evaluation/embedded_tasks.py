@@ -9,7 +9,7 @@ import numpy as np
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.copy_detection import CopyTask
-from fiftyone_isoclip.evaluation.evaluate import Task
+from fiftyone_isoclip.evaluation.evaluate import Task, pick_asked
 from fiftyone_isoclip.evaluation.labelled_files import NO_QUERIES, Copies, Labelled
 from fiftyone_isoclip.files.embeddings import FileEmbeddings, Progress, embed_files
 from fiftyone_isoclip.files.listing import file_identity
@@ -25,8 +25,12 @@ def embed_task(
     gallery: Labelled,
     queries: Labelled | None = None,
     progress: Progress | None = None,
+    *,
+    sample: int | None = None,
 ) -> tuple[Task, FileEmbeddings]:
-    """Embed labelled images; without queries each of the gallery asks for its like.
+    """Embed labelled images; without queries those of the gallery ask for their like.
+
+    Of the gallery as many ask as `pick_asked` says of ``sample``.
 
     Each real file is embedded once, and is left out of its own results. Files that cannot be read
     are left out, and told in the embeddings.
@@ -40,6 +44,9 @@ def embed_task(
     places, rows = _find_rows(embedded, gallery.names)
     asked_places, asked_rows = _find_rows(embedded, asked.names)
     _check_sides(asked_rows, rows, embedded)
+    if queries is None:
+        picked = pick_asked(len(rows), sample)
+        asked_places, asked_rows = [places[row] for row in picked], rows[picked]
     classes = tuple(sorted({*gallery.labels, *asked.labels}))
     number = {label: place for place, label in enumerate(classes)}
     row_in_gallery = {row: place for place, row in enumerate(rows.tolist())}
@@ -57,14 +64,16 @@ def embed_task(
     return task, embedded
 
 
-def embed_texts(name: str, clip: Clip, texts: Labelled) -> Task:
-    """Embed labelled texts, each of which asks for its like among the others."""
+def embed_texts(name: str, clip: Clip, texts: Labelled, *, sample: int | None = None) -> Task:
+    """Embed labelled texts, as many of which as `pick_asked` says ask for their like."""
     vectors = clip.text_embeddings(texts.names)
     classes = tuple(sorted(set(texts.labels)))
     number = {label: place for place, label in enumerate(classes)}
     labels = _numbers(number, texts.labels, range(len(texts)))
-    own_rows = np.arange(len(texts))
-    return Task(name, vectors, labels, vectors, labels, own_rows, texts.names, texts.names, classes)
+    asked = pick_asked(len(texts), sample)
+    asked_names = [texts.names[row] for row in asked]
+    sides = vectors[asked], labels[asked], vectors, labels
+    return Task(name, *sides, asked, asked_names, texts.names, classes)
 
 
 def embed_copies(

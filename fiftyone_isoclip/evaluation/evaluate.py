@@ -25,6 +25,7 @@ from fiftyone_isoclip.evaluation.scores import (
     merged_name,
     score_methods,
 )
+from fiftyone_isoclip.index.agreement import SAMPLED_QUERIES, pick_queries
 from fiftyone_isoclip.index.vectors import Float32s, Rows
 from fiftyone_isoclip.projector import Band
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from fiftyone_isoclip.encoder import Clip  # imports torch: measuring needs none
 
 NCM = "NCM accuracy"
+
+ALL_QUERIES = 5_000
+"""Up to so many of a gallery each one is a query, for each of some ten methods; of more, as many
+as a comparison samples."""
 
 _EXAMPLES = 4
 """Queries shown where the band is far ahead, and as many where it is far behind."""
@@ -63,6 +68,13 @@ class Task:
     def is_apart(self) -> bool:
         """Whether no query is in the gallery, so that the gallery can serve for training."""
         return bool((self.own_rows < 0).all())
+
+
+def pick_asked(n: int, asked: int | None) -> Rows:
+    """Which of n rows of a gallery are queries: a number of them, the same each time, or None."""
+    if asked is None:
+        asked = n if n <= ALL_QUERIES else SAMPLED_QUERIES
+    return pick_queries(n, asked)
 
 
 @dataclass(frozen=True, slots=True)

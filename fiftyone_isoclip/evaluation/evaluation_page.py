@@ -15,7 +15,7 @@ from fiftyone_isoclip.evaluation.scores import DECISIVE, OWN_GALLERY, MethodScor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fiftyone_isoclip.evaluation.evaluate import Evaluation, Example
+    from fiftyone_isoclip.evaluation.evaluate import Evaluation, Example, Task
 
 _TIMED = (
     " A query's time is from the image file to the ranks, the median of a few, one at a time; of "
@@ -36,10 +36,9 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
     """The report of an evaluation; the parameters are told beside its own."""
     task, comparison = evaluation.task, evaluation.comparison
     what = "texts" if evaluation.text else "images"
-    queries = "the gallery itself, each without itself" if not task.is_apart else "apart from it"
     own = {
         "checkpoint": evaluation.checkpoint,
-        "queries": f"{len(task.queries):,} {what}, {queries}",
+        "queries": f"{len(task.queries):,} {what}, {_whose_queries(task)}",
         "queries with anything to find": f"{comparison.n_scored:,}",
         "intervals": f"{DEFAULT_LEVEL:.0%}, {_how_wide(task.is_apart)}",
         "gallery": f"{len(task.gallery):,} {what} of {len(task.classes):,} classes",
@@ -55,6 +54,13 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
         parts.append(_examples(evaluation))
     parts.append(notes_table(comparison, f"{_FITTED}{_ON_QUERIES * (not task.is_apart)}."))
     return Page(f"Retrieval in {task.name}", evaluation.verdict, parts, own | {**parameters})
+
+
+def _whose_queries(task: Task) -> str:
+    if task.is_apart:
+        return "apart from the gallery"
+    some = len(task.queries) < len(task.gallery) and (task.own_rows >= 0).all()
+    return f"{'some of the gallery' if some else 'the gallery itself'}, each without itself"
 
 
 def in_milliseconds(seconds: float | None) -> str | None:

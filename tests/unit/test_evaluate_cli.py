@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestCentroid
 
 from fiftyone_isoclip.encoder import load_clip
+from fiftyone_isoclip.evaluation import evaluate
 from fiftyone_isoclip.evaluation.embedded_tasks import embed_copies, embed_task
 from fiftyone_isoclip.evaluation.labelled_files import read_copies, read_folder
 from fiftyone_isoclip.files import embed_files, list_images
@@ -193,6 +194,27 @@ def test_a_band_is_measured_once_however_it_is_written(gallery):
     assert timed == {"plain CLIP", "IsoCLIP 4/32", "IsoCLIP 0/16", "OTI inversion"}
 
 
+def test_of_many_images_some_ask_and_all_are_found(clip, gallery, copies, tmp_path, monkeypatch):
+    every, _ = embed_task("all", clip, read_folder(gallery), sample=12)
+    some, _ = embed_task("some", clip, read_folder(gallery), sample=5)
+    assert len(some.queries) == 5 and some.gallery_names == every.gallery_names
+    assert [every.query_names[row] for row in some.own_rows] == some.query_names
+    np.testing.assert_array_equal(some.queries, every.queries[some.own_rows])
+    page = tmp_path / "report.html"
+    result = isoclip("evaluate", gallery, "--sample", "5", "--json", "-", "--report", page)
+    assert "searching with 5 of 12 picked at random" in result.stderr
+    report = json.loads(result.stdout)
+    assert (report["queries"], report["gallery"], report["intervals_widened"]) == (5, 12, 2)
+    assert "5 images, some of the gallery, each without itself" in page.read_text("utf-8")
+    monkeypatch.setattr(evaluate, "ALL_QUERIES", 11)
+    monkeypatch.setattr(evaluate, "SAMPLED_QUERIES", 5)
+    assert measured(gallery)["methods"] == report["methods"]
+    assert measured(gallery, "--sample", "12")["queries"] == 12
+    assert measured(gallery, "--queries", gallery)["queries"] == 12
+    for given in ([gallery, "--queries", gallery], [copies]):
+        assert isoclip("evaluate", *given, "--sample", "5").exit_code == 2
+
+
 def test_texts_search_among_texts(clip, tmp_path):
     texts = ["a red circle", "a red square", "a blue circle", "a blue square", "a green star"]
     labels = ["red", "red", "blue", "blue", "green"]
@@ -325,6 +347,7 @@ def test_mistakes_are_told_in_a_sentence(gallery, copies, tmp_path):
         ["dataset:x"],
         ["x", "--labels", "y"],
         ["dataset:x", "--labels", "y", "--split", "z"],
+        ["x", "--sample", "0"],
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(words):
