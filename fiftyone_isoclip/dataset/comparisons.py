@@ -73,13 +73,13 @@ def compare_with_clip(
         DatasetError: there are no two samples with plain embeddings, no such labels, or the key's
             fields belong to something else.
         BandError: the band cannot be read, or keeps nothing.
+        VectorError: less than one query was asked for.
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, (overlap_field(key),))
     asked = {"field": field, "k": k, "label_field": label_field, "queries": queries}
-    if k < 1 or (queries is not None and queries < 1):
-        wrong = f"{k} neighbours" if k < 1 else f"{queries} queries"
-        raise DatasetError(f"{wrong} were asked for; ask for at least 1")
+    if k < 1:
+        raise DatasetError(f"{k} neighbours were asked for; ask for at least 1")
     labels = None if label_field is None else read_labels(samples, label_field)
     plain = open_plain(samples, field)
     isoclip = in_band(plain, band)

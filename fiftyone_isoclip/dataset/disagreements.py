@@ -74,8 +74,6 @@ def compare_spaces(
     """
     dataset = dataset_of(samples)
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
-    if queries is not None and queries < 1:
-        raise DatasetError(f"{queries} queries were asked for; ask for at least 1")
     if report is not None:
         check_report(Path(report))
     plain = open_plain(samples, field)

@@ -12,7 +12,7 @@ from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.spaces import Space
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.evaluation.evaluate import Task
-from fiftyone_isoclip.index.agreement import SAMPLED_QUERIES, pick_queries
+from fiftyone_isoclip.index.agreement import pick_queries
 from fiftyone_isoclip.index.vectors import Rows
 
 ALL_QUERIES = 5_000
@@ -74,6 +74,7 @@ def split_sides(samples: Any, plain: Space, label_field: str, queries: int | str
     Raises:
         DatasetError: there are no two labelled samples with embeddings, no such labels, tag or
             view, or one side is empty.
+        VectorError: less than one query was asked for.
     """
     labels = read_labels(samples, label_field)
     known = [labels.get(id_) for id_ in plain.stored.ids]
@@ -89,18 +90,11 @@ def split_sides(samples: Any, plain: Space, label_field: str, queries: int | str
     if isinstance(queries, str):
         sides = _apart(samples, plain, labelled, queries)
     else:
-        sides = _picked(labelled, queries), labelled
+        picked = pick_queries(len(labelled), queries, all_up_to=ALL_QUERIES)
+        sides = labelled[picked], labelled
     n_unlabelled = sum(label is None for label in labels.values())
     # Beware: len() of a dataset is an estimate, and wrong after the database was killed.
     return Sides(plain, names, numbers, *sides, len(labels), n_unlabelled)
-
-
-def _picked(labelled: Rows, asked: int | None) -> Rows:
-    if asked is not None and asked < 1:
-        raise DatasetError(f"{asked} queries were asked for; ask for at least 1")
-    if asked is None:
-        asked = len(labelled) if len(labelled) <= ALL_QUERIES else SAMPLED_QUERIES
-    return labelled[pick_queries(len(labelled), asked)]
 
 
 def _apart(samples: Any, plain: Space, labelled: Rows, name: str) -> tuple[Rows, Rows]:

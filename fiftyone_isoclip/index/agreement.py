@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index.neighbors import CosineIndex, Neighbors
 from fiftyone_isoclip.index.vectors import Float32s, Float64s, Rows, Table, unit_rows
 
@@ -18,10 +19,16 @@ _BLOCK_QUERIES = 512
 _SEED = 0
 
 
-def pick_queries(n: int, asked: int | None = None) -> Rows:
-    """Some of n rows, picked at random but always the same; None is all, or ``SAMPLED_QUERIES``."""
+def pick_queries(n: int, asked: int | None = None, *, all_up_to: int = ALL_QUERIES) -> Rows:
+    """Some of n rows, picked at random but always the same; None is all, or ``SAMPLED_QUERIES``.
+
+    Raises:
+        VectorError: less than one was asked for.
+    """
     if asked is None:
-        asked = n if n <= ALL_QUERIES else SAMPLED_QUERIES
+        asked = n if n <= all_up_to else SAMPLED_QUERIES
+    elif asked < 1:
+        raise VectorError(f"{asked} queries were asked for; ask for at least 1.")
     if asked >= n:
         return np.arange(n)
     return np.sort(np.random.default_rng(_SEED).choice(n, asked, replace=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fiftyone_isoclip import Band, compare_with_clip, embed, load_clip
 from fiftyone_isoclip.app.compare import CompareWithClip
 from fiftyone_isoclip.dataset import delete_run, load_comparison, load_run
 from fiftyone_isoclip.dataset.comparison_reports import ComparisonReport, LabelPrecision
-from fiftyone_isoclip.errors import BandError, DatasetError
+from fiftyone_isoclip.errors import BandError, DatasetError, VectorError
 from fiftyone_isoclip.index import agreement
 from tests.galleries import add_pictures, paint_gallery
 
@@ -115,7 +116,8 @@ def test_many_samples_are_asked_about_by_a_sample_of_them(
 ) -> None:
     whole = compare_with_clip(labelled, band=BAND, k=4, progress=False).dataset
     truth = dict(zip(*whole.values(["id", "comparison_overlap"]), strict=True))
-    monkeypatch.setattr(agreement, "ALL_QUERIES", 30)
+    few = partial(agreement.pick_queries, all_up_to=30)
+    monkeypatch.setattr("fiftyone_isoclip.dataset.comparisons.pick_queries", few)
     monkeypatch.setattr(agreement, "SAMPLED_QUERIES", 12)
     report = compare_with_clip(labelled, band=BAND, k=4, progress=False)
     assert (report.queries, report.n_compared) == (12, 40)
@@ -180,9 +182,10 @@ def test_what_cannot_be_compared_is_counted_and_nothing_at_all_is_refused(
 
 
 def test_mistakes_are_sentences(labelled: fo.Dataset, checkpoint: str) -> None:
-    for wrong in ({"k": 0}, {"queries": 0}):
-        with pytest.raises(DatasetError, match="at least 1"):
-            compare_with_clip(labelled, **wrong)
+    with pytest.raises(DatasetError, match="0 neighbours were asked for; ask for at least 1"):
+        compare_with_clip(labelled, k=0)
+    with pytest.raises(VectorError, match="0 queries were asked for; ask for at least 1"):
+        compare_with_clip(labelled, queries=0)
     for name, found in (("nothing", "no such field"), (FIELD, "a VectorField")):
         with pytest.raises(DatasetError, match=found):
             compare_with_clip(labelled, label_field=name)

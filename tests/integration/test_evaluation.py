@@ -25,7 +25,7 @@ from fiftyone_isoclip.dataset import (
     load_run,
     rerun,
 )
-from fiftyone_isoclip.errors import BandError, DatasetError, IsoClipError
+from fiftyone_isoclip.errors import BandError, DatasetError, IsoClipError, VectorError
 from tests.galleries import add_pictures, paint_gallery
 from tests.panels import Panel, texts
 
@@ -149,7 +149,7 @@ def test_of_many_samples_some_are_asked_and_all_are_found(
     evaluate(labelled, "word", bands=BAND, progress=False)
     truth = dict(zip(*labelled.values(["id", "evaluation_isoclip"]), strict=True))
     monkeypatch.setattr(evaluation_sides, "ALL_QUERIES", 30)
-    monkeypatch.setattr(evaluation_sides, "SAMPLED_QUERIES", 12)
+    monkeypatch.setattr("fiftyone_isoclip.index.agreement.SAMPLED_QUERIES", 12)
     report = evaluate(labelled, "word", bands=BAND, progress=False)
     assert (report.n_queries, report.n_compared, report.results["gallery"]) == (12, 36, 36)
     asked = dict(zip(*report.view.values(["id", "evaluation_isoclip"]), strict=True))
@@ -238,7 +238,7 @@ def test_mistakes_are_sentences_and_nothing_is_written(
 
     refused("no such field", label_field="nothing")
     refused("neither a tag of these samples .test. nor a saved view", queries="tset")
-    refused("at least 1", queries=0)
+    refused("0 queries were asked for; ask for at least 1", queries=0, error=VectorError)
     refused("keeps none", bands="500/500", error=BandError)
     refused("no band was given", bands=[])
     refused("does not exist", report=tmp_path / "no" / "report.html", error=IsoClipError)
