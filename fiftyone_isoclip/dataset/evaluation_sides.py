@@ -11,13 +11,9 @@ from fiftyone_isoclip.dataset.comparisons import read_labels
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.spaces import Space
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.evaluation.evaluate import Task
+from fiftyone_isoclip.evaluation.evaluate import ALL_QUERIES, Task
 from fiftyone_isoclip.index.agreement import pick_queries
 from fiftyone_isoclip.index.vectors import Rows
-
-ALL_QUERIES = 5_000
-"""Up to so many samples each one is a query, for each of some ten methods; of more, as many as a
-comparison samples."""
 
 
 @dataclass(frozen=True, eq=False)

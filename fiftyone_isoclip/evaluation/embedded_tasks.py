@@ -9,10 +9,11 @@ import numpy as np
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.copy_detection import CopyTask
-from fiftyone_isoclip.evaluation.evaluate import Task, pick_asked
+from fiftyone_isoclip.evaluation.evaluate import ALL_QUERIES, Task
 from fiftyone_isoclip.evaluation.labelled_files import NO_QUERIES, Copies, Labelled
 from fiftyone_isoclip.files.embeddings import FileEmbeddings, Progress, embed_files
 from fiftyone_isoclip.files.listing import file_identity
+from fiftyone_isoclip.index.agreement import pick_queries
 from fiftyone_isoclip.index.vectors import Rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def embed_task(
 ) -> tuple[Task, FileEmbeddings]:
     """Embed labelled images; without queries those of the gallery ask for their like.
 
-    Of the gallery as many ask as `pick_asked` says of ``sample``.
+    ``sample`` is how many of the gallery ask, None all of up to `ALL_QUERIES` and some of more.
 
     Each real file is embedded once, and is left out of its own results. Files that cannot be read
     are left out, and told in the embeddings.
@@ -45,7 +46,7 @@ def embed_task(
     asked_places, asked_rows = _find_rows(embedded, asked.names)
     _check_sides(asked_rows, rows, embedded)
     if queries is None:
-        picked = pick_asked(len(rows), sample)
+        picked = pick_queries(len(rows), sample, all_up_to=ALL_QUERIES)
         asked_places, asked_rows = [places[row] for row in picked], rows[picked]
     classes = tuple(sorted({*gallery.labels, *asked.labels}))
     number = {label: place for place, label in enumerate(classes)}
@@ -65,12 +66,12 @@ def embed_task(
 
 
 def embed_texts(name: str, clip: Clip, texts: Labelled, *, sample: int | None = None) -> Task:
-    """Embed labelled texts, as many of which as `pick_asked` says ask for their like."""
+    """Embed labelled texts that ask for their like among the others; ``sample`` as of images."""
     vectors = clip.text_embeddings(texts.names)
     classes = tuple(sorted(set(texts.labels)))
     number = {label: place for place, label in enumerate(classes)}
     labels = _numbers(number, texts.labels, range(len(texts)))
-    asked = pick_asked(len(texts), sample)
+    asked = pick_queries(len(texts), sample, all_up_to=ALL_QUERIES)
     asked_names = [texts.names[row] for row in asked]
     sides = vectors[asked], labels[asked], vectors, labels
     return Task(name, *sides, asked, asked_names, texts.names, classes)

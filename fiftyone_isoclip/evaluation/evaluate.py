@@ -25,7 +25,6 @@ from fiftyone_isoclip.evaluation.scores import (
     merged_name,
     score_methods,
 )
-from fiftyone_isoclip.index.agreement import SAMPLED_QUERIES, pick_queries
 from fiftyone_isoclip.index.vectors import Float32s, Rows
 from fiftyone_isoclip.projector import Band
 
@@ -68,13 +67,6 @@ class Task:
     def is_apart(self) -> bool:
         """Whether no query is in the gallery, so that the gallery can serve for training."""
         return bool((self.own_rows < 0).all())
-
-
-def pick_asked(n: int, asked: int | None) -> Rows:
-    """Which of n rows of a gallery are queries: a number of them, the same each time, or None."""
-    if asked is None:
-        asked = n if n <= ALL_QUERIES else SAMPLED_QUERIES
-    return pick_queries(n, asked)
 
 
 @dataclass(frozen=True, slots=True)

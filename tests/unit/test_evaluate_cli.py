@@ -15,10 +15,11 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestCentroid
 
 from fiftyone_isoclip.encoder import load_clip
-from fiftyone_isoclip.evaluation import evaluate
+from fiftyone_isoclip.evaluation import embedded_tasks
 from fiftyone_isoclip.evaluation.embedded_tasks import embed_copies, embed_task
 from fiftyone_isoclip.evaluation.labelled_files import read_copies, read_folder
 from fiftyone_isoclip.files import embed_files, list_images
+from fiftyone_isoclip.index import agreement
 from tests.pictures import draw
 from tests.terminal import isoclip, sentence
 
@@ -206,8 +207,8 @@ def test_of_many_images_some_ask_and_all_are_found(clip, gallery, copies, tmp_pa
     report = json.loads(result.stdout)
     assert (report["queries"], report["gallery"], report["intervals_widened"]) == (5, 12, 2)
     assert "5 images, some of the gallery, each without itself" in page.read_text("utf-8")
-    monkeypatch.setattr(evaluate, "ALL_QUERIES", 11)
-    monkeypatch.setattr(evaluate, "SAMPLED_QUERIES", 5)
+    monkeypatch.setattr(embedded_tasks, "ALL_QUERIES", 11)
+    monkeypatch.setattr(agreement, "SAMPLED_QUERIES", 5)
     assert measured(gallery)["methods"] == report["methods"]
     assert measured(gallery, "--sample", "12")["queries"] == 12
     assert measured(gallery, "--queries", gallery)["queries"] == 12
