@@ -168,7 +168,11 @@ def run_duplicates(
         say(f"{len(rows)} of {len(embedded.rows)} images are duplicates, in {groups}")
         if found.false_matches is not None:
             reached = f"{one_in(found.false_matches)} pairs of different files"
-            say(f"similarity {found.similarity:g}, which {reached} reach, near-copies included")
+            say(
+                f"similarity {found.similarity:g}, which {reached} reach; copies count among them, "
+                "so that where there are many it is too high: find it by `isoclip thresholds` on "
+                "images without copies"
+            )
         if recall is not None:
             share = "an unknown share" if found.recall is None else f"{found.recall:.1%}"
             say(f"{share} of all pairs was found, measured on a sample")

@@ -174,7 +174,7 @@ def _of_labels(
             task, embedded = embed_task(
                 source.name, clip, source.gallery, source.queries, advance, sample=sample
             )
-        _note_left(embedded)
+        _note_left(embedded, task.n_repeated)
     if told := _sampled(source, task):
         note(f"searching with {told}; --sample N takes more or fewer")
     extra, seconds = _invert(clip, task, bands) if oti else ([], {})
@@ -221,15 +221,20 @@ def _invert(
     clip: Clip, task: Task | CopyTask, bands: list[Band]
 ) -> tuple[list[Method], Mapping[str, float]]:
     """Inversion as a method, and how long a query takes with it and without."""
+    from fiftyone_isoclip.evaluation.evaluate import Task
     from fiftyone_isoclip.evaluation.inversion_method import oti_method
     from fiftyone_isoclip.evaluation.latency import seconds_a_query
 
     with progress_bar("Inverting", len(task.queries)) as advance:
         inverted = oti_method(clip, task.queries, task.gallery, told=advance)
-    return [inverted], seconds_a_query(clip, task.query_names, task.gallery, bands)
+    hashed = () if isinstance(task, Task) else task.gallery_names
+    files = task.query_names
+    return [inverted], seconds_a_query(clip, files, task.gallery, bands, hashed=hashed)
 
 
-def _note_left(embedded: FileEmbeddings) -> None:
+def _note_left(embedded: FileEmbeddings, repeated: int = 0) -> None:
+    if repeated:
+        note(f"left out {repeated} files that hold the same bytes as another one")
     if embedded.aliases:
         note(f"left out {len(embedded.aliases)} further names (links) of files already listed")
     note_failures(embedded.failed, len(embedded.paths))

@@ -76,7 +76,7 @@ class EvaluationReport:
             f"{self.verdict} Images with the query's own {self.label_field!r} were sought for "
             f"{self.n_queries:,} queries in a gallery of {self.results['gallery']:,}; "
             f"{self.n_skipped:,} images were left out, {self.n_unlabelled:,} of them for want of "
-            "a label."
+            f"a label and {self.results.get('repeated', 0):,} because another file has their bytes."
         )
 
 

@@ -11,6 +11,7 @@ from fiftyone_isoclip.dataset.comparisons import read_labels
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.spaces import Space
 from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.evaluation.embedded_tasks import first_of_content
 from fiftyone_isoclip.evaluation.evaluate import ALL_QUERIES, Task
 from fiftyone_isoclip.index.agreement import pick_queries
 from fiftyone_isoclip.index.vectors import Rows
@@ -21,7 +22,8 @@ class Sides:
     """Which rows of a space are asked about and which are found; both are labelled.
 
     ``labels`` are positions in ``names``, and -1 where a sample has none; of the ``n_samples`` in
-    all, ``n_unlabelled`` have none.
+    all, ``n_unlabelled`` have none. ``contents`` are the first labelled row whose file holds the
+    same bytes; other such rows are on neither side, ``n_repeated`` in all.
     """
 
     plain: Space
@@ -29,8 +31,14 @@ class Sides:
     labels: Rows
     query_rows: Rows
     gallery_rows: Rows
+    contents: Rows
     n_samples: int
     n_unlabelled: int
+
+    @property
+    def n_repeated(self) -> int:
+        """The labelled samples whose file holds the bytes of an earlier one."""
+        return int(np.count_nonzero(self.contents != np.arange(len(self.contents))))
 
     @property
     def n_compared(self) -> int:
@@ -48,17 +56,18 @@ class Sides:
         ids, vectors = self.plain.stored.ids, self.plain.stored.vectors
         path_of = dict(zip(*samples.values(["id", "filepath"]), strict=True))
         place = np.full(len(ids), -1)
-        place[gallery] = np.arange(len(gallery))
+        place[self.contents[gallery]] = np.arange(len(gallery))
         return Task(
             name=name,
             queries=vectors[queries],
             query_labels=self.labels[queries],
             gallery=vectors[gallery],
             gallery_labels=self.labels[gallery],
-            own_rows=place[queries],
+            own_rows=place[self.contents[queries]],
             query_names=[path_of[ids[row]] for row in queries],
             gallery_names=[path_of[ids[row]] for row in gallery],
             classes=self.names,
+            n_repeated=self.n_repeated,
         )
 
 
@@ -83,14 +92,32 @@ def split_sides(samples: Any, plain: Space, label_field: str, queries: int | str
             f"two images with embeddings and labels are needed to measure retrieval, found "
             f"{len(labelled)} of {len(labels)}; embed() and label more images first"
         )
+    contents = _contents(samples, plain, labelled)
     if isinstance(queries, str):
-        sides = _apart(samples, plain, labelled, queries)
+        asked, found = _apart(samples, plain, labelled, queries)
+        sides = _once(asked, contents), _once(found, contents)
     else:
-        picked = pick_queries(len(labelled), queries, all_up_to=ALL_QUERIES)
-        sides = labelled[picked], labelled
+        found = _once(labelled, contents)
+        sides = found[pick_queries(len(found), queries, all_up_to=ALL_QUERIES)], found
     n_unlabelled = sum(label is None for label in labels.values())
     # Beware: len() of a dataset is an estimate, and wrong after the database was killed.
-    return Sides(plain, names, numbers, *sides, len(labels), n_unlabelled)
+    return Sides(plain, names, numbers, *sides, contents, len(labels), n_unlabelled)
+
+
+def _contents(samples: Any, plain: Space, labelled: Rows) -> Rows:
+    """For each row the first labelled one whose file holds the same bytes, or itself."""
+    path_of = dict(zip(*samples.values(["id", "filepath"]), strict=True))
+    contents = np.arange(len(plain.stored.ids))
+    contents[labelled] = labelled[
+        first_of_content([path_of[plain.stored.ids[row]] for row in labelled])
+    ]
+    return contents
+
+
+def _once(rows: Rows, contents: Rows) -> Rows:
+    """The rows without those that have the content of an earlier one."""
+    _, first = np.unique(contents[rows], return_index=True)
+    return rows[np.sort(first)]
 
 
 def _apart(samples: Any, plain: Space, labelled: Rows, name: str) -> tuple[Rows, Rows]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import isnan
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ class CopyTask:
 
     Shapes: ``queries`` (n, r) and ``gallery`` (m, r) are plain embeddings of any scale. Of the same
     number in ``query_groups`` (n,) and ``gallery_groups`` (m,) are copies. ``attacks`` (n,) name
-    the edits.
+    the edits. The files of ``unreadable`` were left out for the reason given.
     """
 
     name: str
@@ -52,6 +52,7 @@ class CopyTask:
     gallery_groups: Rows
     query_names: Sequence[str]
     gallery_names: Sequence[str]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,7 @@ class CopyEvaluation:
             "weights": made_by(self.checkpoint),
             "queries": len(self.task.queries),
             "gallery": len(self.task.gallery),
+            "unreadable": dict(self.task.unreadable),
             "seed": self.seed,
             "level": DEFAULT_LEVEL,
             "resamples": DEFAULT_RESAMPLES,

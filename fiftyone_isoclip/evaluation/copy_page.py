@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ def make_copy_page(evaluation: CopyEvaluation, parameters: Mapping[str, object])
         "queries": f"{len(task.queries):,} edited pictures, {len(evaluation.attacks)} kinds",
         "intervals": "by bootstrap of the originals with all their edits, the gallery fixed",
         "gallery": f"{len(task.gallery):,} pictures, the originals and distractors",
+        "left out": f"{len(task.unreadable):,} files that could not be read",
         "seed": evaluation.seed,
     }
     parts: list[Table | Plot | Pictures] = [
@@ -104,9 +106,11 @@ def _examples(evaluation: CopyEvaluation) -> Pictures:
     shown = []
     for query in worst.tolist():
         if scores[query] < 1:
-            place = original[int(task.query_groups[query])]
+            asked = task.query_names[query]
+            source = task.gallery_names[original[int(task.query_groups[query])]]
             told = f"{task.attacks[query]}\n{band.name}: average precision {scores[query]:.3f}"
-            shown += [(task.query_names[query], told), (task.gallery_names[place], "its original")]
+            shown.append((asked, f"{Path(asked).name}\n{told}"))
+            shown.append((source, f"{Path(source).name}\nits original"))
     rows = [shown[start : start + _IN_A_ROW] for start in range(0, len(shown), _IN_A_ROW)]
     return Pictures(
         "Copies found last",

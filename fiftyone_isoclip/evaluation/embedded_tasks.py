@@ -11,6 +11,7 @@ from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.copy_detection import CopyTask
 from fiftyone_isoclip.evaluation.evaluate import ALL_QUERIES, Task
 from fiftyone_isoclip.evaluation.labelled_files import NO_QUERIES, Copies, Labelled
+from fiftyone_isoclip.files.copies import find_exact_copies
 from fiftyone_isoclip.files.embeddings import FileEmbeddings, Progress, embed_files
 from fiftyone_isoclip.files.listing import file_identity
 from fiftyone_isoclip.index.agreement import pick_queries
@@ -33,8 +34,9 @@ def embed_task(
 
     ``sample`` is how many of the gallery ask, None all of up to `ALL_QUERIES` and some of more.
 
-    Each real file is embedded once, and is left out of its own results. Files that cannot be read
-    are left out, and told in the embeddings.
+    Of files with the same bytes the first asks and is found: a copy would find the other at once,
+    and count as another query. Each is left out of its own results, also where a copy of a query
+    lies in the gallery. Files that cannot be read are left out, and told in the embeddings.
 
     Raises:
         IsoClipError: no image can be read on one of the two sides.
@@ -42,8 +44,9 @@ def embed_task(
     asked = gallery if queries is None else queries
     names = list(dict.fromkeys([*gallery.names, *asked.names]))
     embedded = embed_files(names, clip, progress=progress)
-    places, rows = _find_rows(embedded, gallery.names)
-    asked_places, asked_rows = _find_rows(embedded, asked.names)
+    first = first_of_content(embedded.embedded_paths)
+    places, rows = _find_rows(embedded, gallery.names, first)
+    asked_places, asked_rows = _find_rows(embedded, asked.names, first)
     _check_sides(asked_rows, rows, embedded)
     if queries is None:
         picked = pick_queries(len(rows), sample, all_up_to=ALL_QUERIES)
@@ -61,8 +64,18 @@ def embed_task(
         query_names=[asked.names[place] for place in asked_places],
         gallery_names=[gallery.names[place] for place in places],
         classes=classes,
+        n_repeated=int(np.count_nonzero(first != np.arange(len(first)))),
+        unreadable=embedded.failed,
     )
     return task, embedded
+
+
+def first_of_content(paths: Sequence[str]) -> Rows:
+    """For each of n files the first one that holds the same bytes: (n,) rows."""
+    first = np.arange(len(paths))
+    for rows in find_exact_copies(paths):
+        first[rows] = rows[0]
+    return first
 
 
 def embed_texts(name: str, clip: Clip, texts: Labelled, *, sample: int | None = None) -> Task:
@@ -86,7 +99,7 @@ def embed_copies(
         IsoClipError: no edited picture can be read, or none of the others.
     """
     embedded = embed_files(copies.names, clip, progress=progress)
-    places, rows = _find_rows(embedded, copies.names)
+    places, rows = _find_rows(embedded, copies.names, np.arange(len(embedded.rows)))
     number = {group: place for place, group in enumerate(dict.fromkeys(copies.groups))}
     # What is a copy of nothing has a number of its own.
     groups = np.array(
@@ -109,18 +122,24 @@ def embed_copies(
         gallery_groups=groups[searched],
         query_names=[names[row] for row in asked],
         gallery_names=[names[row] for row in searched],
+        unreadable=embedded.failed,
     )
     return task, embedded
 
 
-def _find_rows(embedded: FileEmbeddings, names: Sequence[str]) -> tuple[list[int], Rows]:
-    """The places in a list of what could be read, each real file once, and its rows."""
+def _find_rows(
+    embedded: FileEmbeddings, names: Sequence[str], first: Rows
+) -> tuple[list[int], Rows]:
+    """The places in a list of what could be read, each row once, and these rows.
+
+    ``first`` (n,) is the row that stands for each row.
+    """
     row_of = {file_identity(path): row for row, path in enumerate(embedded.embedded_paths)}
     found: dict[int, int] = {}
     for place, name in enumerate(names):
         row = row_of.get(file_identity(name))
         if row is not None:
-            found.setdefault(row, place)
+            found.setdefault(int(first[row]), place)
     return list(found.values()), np.array(list(found), np.int64)
 
 

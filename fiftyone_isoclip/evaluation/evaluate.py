@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +50,8 @@ class Task:
     Shapes: ``queries`` (n, r) and ``gallery`` (m, r) are plain embeddings of any scale.
     ``query_labels`` (n,) and ``gallery_labels`` (m,) are positions in ``classes``. ``own_rows``
     (n,) is the gallery row that is the query itself, -1 for none. The names are paths of images,
-    or texts.
+    or texts. ``n_repeated`` files were left out because another one holds the same bytes,
+    those of ``unreadable`` for the reason given.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Task:
     query_names: Sequence[str]
     gallery_names: Sequence[str]
     classes: tuple[str, ...]
+    n_repeated: int = 0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_apart(self) -> bool:
@@ -114,7 +117,10 @@ class Evaluation:
             "weights": made_by(self.checkpoint),
             "queries": len(self.task.queries),
             "queries_scored": self.comparison.n_scored,
+            "queries_in_gallery": int(np.count_nonzero(self.task.own_rows >= 0)),
             "gallery": len(self.task.gallery),
+            "repeated": self.task.n_repeated,
+            "unreadable": dict(self.task.unreadable),
             "classes": len(self.task.classes),
             "seed": self.seed,
             "level": DEFAULT_LEVEL,
@@ -162,6 +168,11 @@ def evaluate_retrieval(
     """
     if not bands:
         raise IsoClipError("no band was given to compare with the baselines; give one or more")
+    if len(np.unique(task.gallery_labels)) < 2:
+        raise IsoClipError(
+            f"all {len(task.gallery)} of the gallery have one label, so that whatever is found is "
+            "right; give a gallery of two labels or more"
+        )
     side: Side = "text" if text else "image"
     made = make_methods(clip.spectrum, task.queries, task.gallery, bands, side=side, seed=seed)
     methods = timed([*made, *extra], seconds or {})
@@ -183,6 +194,8 @@ def _score(task: Task, method: Method) -> Values:
         values[NCM] = ncm_accuracy(
             method.gallery, task.gallery_labels, method.queries, task.query_labels
         )
+        # What has nothing to find has no class to be told as, either.
+        values[NCM][np.isnan(values[DECISIVE])] = np.nan
     return values
 
 

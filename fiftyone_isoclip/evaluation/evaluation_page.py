@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,8 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
         "queries with anything to find": f"{comparison.n_scored:,}",
         "intervals": f"{DEFAULT_LEVEL:.0%}, {_how_wide(task.is_apart)}",
         "gallery": f"{len(task.gallery):,} {what} of {len(task.classes):,} classes",
+        "left out": f"{task.n_repeated:,} files with the bytes of another one, "
+        f"{len(task.unreadable):,} that could not be read",
         "seed": evaluation.seed,
     }
     parts: list[Table | Plot | Pictures] = [
@@ -59,7 +62,10 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
 def _whose_queries(task: Task) -> str:
     if task.is_apart:
         return "apart from the gallery"
-    some = len(task.queries) < len(task.gallery) and (task.own_rows >= 0).all()
+    own = np.count_nonzero(task.own_rows >= 0)
+    if own < len(task.queries):
+        return f"{own:,} of which are in the gallery as well, each without itself"
+    some = len(task.queries) < len(task.gallery)
     return f"{'some of the gallery' if some else 'the gallery itself'}, each without itself"
 
 
@@ -208,14 +214,21 @@ def _pictures(evaluation: Evaluation, example: Example) -> list[list[tuple[str, 
     label = task.query_labels[query]
     rows = []
     for name, score, found in _found(evaluation, example):
-        told = f"Query: {task.classes[label]}\n{name}: AP {score:.3f}"
-        row = [(task.query_names[query], told)]
+        asked = task.query_names[query]
+        told = f"Query {_named(asked)}\n{task.classes[label]}\n{name}: AP {score:.3f}"
+        row = [(asked, told)]
         for place in found:
             other = task.gallery_labels[place]
             mark = "\N{CHECK MARK}" if other == label else "\N{MULTIPLICATION SIGN}"
-            row.append((task.gallery_names[place], f"{mark} {task.classes[other]}"))
+            path = task.gallery_names[place]
+            row.append((path, f"{mark} {task.classes[other]}\n{_named(path)}"))
         rows.append(row)
     return rows
+
+
+def _named(path: str) -> str:
+    """The end of a path that tells which file it is."""
+    return "/".join(Path(path).parts[-2:])
 
 
 def _texts(evaluation: Evaluation, example: Example) -> list[tuple[str, str, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,23 @@ def test_the_form_refuses_what_cannot_be_measured(labelled: fo.Dataset) -> None:
     ctx = ExecutionContext(request_params={"dataset_name": labelled.name}, executor=Executor())
     refusal = operator.resolve_input(ctx).type.properties["refusal"].error_message
     assert "no field of labels" in refusal
+
+
+def test_copies_of_files_are_no_further_queries(
+    dataset: fo.Dataset, gallery: list[Path], tmp_path: Path
+) -> None:
+    again = [shutil.copy(path, tmp_path / path.name) for path in gallery[:24]]
+    add_pictures(dataset, [*gallery[:24], *map(Path, again)])
+    embed(dataset, "isoclip-demo", progress=False)
+    dataset.set_values("word", ["a", "b"] * 24)
+    ids = dataset.values("id")
+    dataset.select(ids[24:]).tag_samples("copied")
+    once = evaluate(dataset.select(ids[:24]), "word", key="once", progress=False)
+    twice = evaluate(dataset, "word", key="twice", progress=False)
+    leaked = evaluate(dataset, "word", queries="copied", key="leaked", progress=False)
+    assert (twice.n_queries, twice.results["repeated"]) == (24, 24)
+    assert "24 because another file has their bytes" in str(twice)
+    assert leaked.results["queries_in_gallery"] == leaked.n_queries == 24
+    for method in ("plain CLIP", "whitening"):
+        assert means(twice, method) == pytest.approx(means(once, method), abs=1e-9)
+        assert means(leaked, method) == pytest.approx(means(once, method), abs=1e-6)

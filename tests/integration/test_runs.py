@@ -39,7 +39,7 @@ def test_runs_tell_what_was_asked_and_found(dataset, searched, checkpoint):
     )  # fmt: skip
     assert first.parameters == {
         "field": "clip_embedding", "similarity": SIMILARITY, "prefer": "largest",
-        "recall": None, "band": None, "at_most": None, "least": None,
+        "false_matches": None, "recall": None, "band": None, "at_most": None, "least": None,
     }  # fmt: skip
     assert first.counts == {
         "compared": 6, "skipped": 0, "groups": 2, "duplicates": 2, "recall": 1.0,

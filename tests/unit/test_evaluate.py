@@ -338,7 +338,9 @@ def test_the_examples_are_the_queries_that_differ_most(clip, embedded):
     assert best.query not in best.band_rows and len(best.band_rows) == 5
     pictures = found.page().parts[-2]
     path, caption = pictures.rows[0][0]
-    assert path == names[best.query] and caption.startswith(f"Query: {'abcde'[labels[best.query]]}")
+    query = f"Query {'/'.join(Path(path).parts[-2:])}"
+    assert path == names[best.query]
+    assert caption.split("\n")[:2] == [query, "abcde"[labels[best.query]]]
     for row, (path, caption) in zip(best.band_rows, pictures.rows[0][1:], strict=True):
         assert path == names[row]
         assert caption.startswith("\N{CHECK MARK}") == (labels[row] == labels[best.query])

@@ -358,3 +358,40 @@ def test_what_does_not_go_together_is_wrong_usage(words):
 def test_texts_are_not_inverted(tmp_path):
     table = write_table(tmp_path / "t.csv", ("text", "label"), [("a", "b")])
     assert isoclip("evaluate", "--texts", table, "--oti").exit_code == 2
+
+
+def means_of(report):
+    return {each["name"]: each["metrics"]["mAP"]["mean"] for each in report["methods"]}
+
+
+def test_copies_of_files_are_no_further_queries(gallery, tmp_path):
+    doubled = shutil.copytree(gallery, tmp_path / "doubled")
+    for path in list(doubled.rglob("*.png")):
+        shutil.copy(path, path.with_name(f"again-{path.name}"))
+    once, twice = measured(gallery), measured(doubled)
+    assert (twice["queries"], twice["gallery"], twice["repeated"]) == (12, 12, 12)
+    assert once["repeated"] == 0
+    assert means_of(twice) == pytest.approx(means_of(once), abs=1e-9)
+
+
+def test_a_copy_of_a_query_in_the_gallery_is_the_query_itself(gallery, tmp_path):
+    leaked = shutil.copytree(gallery, tmp_path / "leaked")
+    within, apart = measured(gallery), measured(leaked, "--queries", gallery)
+    assert apart["queries_in_gallery"] == 12
+    assert means_of(apart) == pytest.approx(means_of(within), abs=1e-9)
+    assert apart["intervals_widened"] == within["intervals_widened"] == 2
+
+
+def test_what_cannot_be_read_is_told_in_the_report(gallery, tmp_path):
+    spoiled = shutil.copytree(gallery, tmp_path / "spoiled")
+    (spoiled / "a" / "00.png").write_bytes(b"no picture")
+    page = tmp_path / "page.html"
+    (path,) = measured(spoiled, "--report", page)["unreadable"]
+    assert path.endswith("a/00.png")
+    assert "1 that could not be read" in page.read_text()
+
+
+def test_a_gallery_of_one_label_is_refused(gallery, tmp_path):
+    shutil.copytree(gallery / "a", tmp_path / "one" / "a")
+    shown = isoclip("evaluate", tmp_path / "one")
+    assert shown.exit_code == 1 and "have one label" in sentence(shown)
