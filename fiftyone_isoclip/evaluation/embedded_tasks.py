@@ -79,15 +79,30 @@ def first_of_content(paths: Sequence[str]) -> Rows:
 
 
 def embed_texts(name: str, clip: Clip, texts: Labelled, *, sample: int | None = None) -> Task:
-    """Embed labelled texts that ask for their like among the others; ``sample`` as of images."""
-    vectors = clip.text_embeddings(texts.names)
+    """Embed labelled texts that ask for their like among the others; ``sample`` as of images.
+
+    Of equal texts the first alone asks and is found.
+    """
+    place_of = {text: place for place, text in reversed(list(enumerate(texts.names)))}
+    places = sorted(place_of.values())
+    names = [texts.names[place] for place in places]
+    vectors = clip.text_embeddings(names)
     classes = tuple(sorted(set(texts.labels)))
     number = {label: place for place, label in enumerate(classes)}
-    labels = _numbers(number, texts.labels, range(len(texts)))
-    asked = pick_queries(len(texts), sample, all_up_to=ALL_QUERIES)
-    asked_names = [texts.names[row] for row in asked]
-    sides = vectors[asked], labels[asked], vectors, labels
-    return Task(name, *sides, asked, asked_names, texts.names, classes)
+    labels = _numbers(number, texts.labels, places)
+    asked = pick_queries(len(names), sample, all_up_to=ALL_QUERIES)
+    return Task(
+        name=name,
+        queries=vectors[asked],
+        query_labels=labels[asked],
+        gallery=vectors,
+        gallery_labels=labels,
+        own_rows=asked,
+        query_names=[names[row] for row in asked],
+        gallery_names=names,
+        classes=classes,
+        n_repeated=len(texts) - len(names),
+    )
 
 
 def embed_copies(

@@ -50,8 +50,8 @@ class Task:
     Shapes: ``queries`` (n, r) and ``gallery`` (m, r) are plain embeddings of any scale.
     ``query_labels`` (n,) and ``gallery_labels`` (m,) are positions in ``classes``. ``own_rows``
     (n,) is the gallery row that is the query itself, -1 for none. The names are paths of images,
-    or texts. ``n_repeated`` files were left out because another one holds the same bytes,
-    those of ``unreadable`` for the reason given.
+    or texts. ``n_repeated`` files or texts were left out because they equal another one, files
+    of ``unreadable`` for the reason given.
     """
 
     name: str

@@ -43,7 +43,7 @@ def make_page(evaluation: Evaluation, parameters: Mapping[str, object]) -> Page:
         "queries with anything to find": f"{comparison.n_scored:,}",
         "intervals": f"{DEFAULT_LEVEL:.0%}, {_how_wide(task.is_apart)}",
         "gallery": f"{len(task.gallery):,} {what} of {len(task.classes):,} classes",
-        "left out": f"{task.n_repeated:,} files with the bytes of another one, "
+        "left out": f"{task.n_repeated:,} {what} equal to another one, "
         f"{len(task.unreadable):,} that could not be read",
         "seed": evaluation.seed,
     }

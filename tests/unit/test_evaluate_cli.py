@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestCentroid
 
+from fiftyone_isoclip.demo.scenes import COLOURS
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.evaluation import embedded_tasks
 from fiftyone_isoclip.evaluation.embedded_tasks import embed_copies, embed_task
@@ -371,6 +372,15 @@ def test_copies_of_files_are_no_further_queries(gallery, tmp_path):
     once, twice = measured(gallery), measured(doubled)
     assert (twice["queries"], twice["gallery"], twice["repeated"]) == (12, 12, 12)
     assert once["repeated"] == 0
+    assert means_of(twice) == pytest.approx(means_of(once), abs=1e-9)
+
+
+def test_equal_texts_are_no_further_queries(tmp_path):
+    rows = [(f"a {colour} {thing}", thing) for colour in COLOURS for thing in ("circle", "square")]
+    columns = ("text", "label")
+    once = measured("--texts", write_table(tmp_path / "once.csv", columns, rows))
+    twice = measured("--texts", write_table(tmp_path / "twice.csv", columns, [*rows, *rows]))
+    assert (twice["queries"], twice["repeated"]) == (len(rows), len(rows))
     assert means_of(twice) == pytest.approx(means_of(once), abs=1e-9)
 
 
