@@ -137,7 +137,8 @@ def test_the_model_is_left_as_it_was(clip):
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     prompt = clip.text_embeddings(["a photo of dog"])
     invert_images(clip, np.eye(clip.text_head.dim)[:3], **FEW)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    # Some towers leave a weight as memory was, which may be NaN.
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0, equal_nan=True)
     assert [parameter.requires_grad for parameter in model.parameters()] == wanted
     assert all(parameter.grad is None for parameter in model.parameters())
     assert np.array_equal(clip.text_embeddings(["a photo of dog"]), prompt)
