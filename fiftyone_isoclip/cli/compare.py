@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +12,15 @@ from fiftyone_isoclip.cli.options import (
     ImagesPath,
     JsonFile,
     ModelName,
-    check_output,
+    ReportFile,
 )
-from fiftyone_isoclip.cli.screen import note, progress_bar, report, say, show_table
+from fiftyone_isoclip.cli.screen import (
+    progress_bar,
+    report,
+    say,
+    show_table,
+    write_report,
+)
 from fiftyone_isoclip.cli.sources import embed_source, require_images
 from fiftyone_isoclip.evaluation.disagreements import COUNT, MOST_NEAR, MOST_PAIRS, NEAR
 
@@ -49,16 +54,6 @@ Queries = Annotated[
         min=1,
         help="Ask about N images picked at random; by default all of up to 20,000, and 2,000 of "
         "more.",
-        show_default=False,
-    ),
-]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE.html",
-        callback=check_output,
-        help="Write a page with the pictures of the pairs.",
         show_default=False,
     ),
 ]
@@ -102,10 +97,7 @@ def run_compare(
     report({**found.to_json(), **left_out}, json, lambda: _show(found))
     require_images(path, embedded)
     if report_file is not None:
-        from fiftyone_isoclip.evaluation.report import write_page
-
-        write_page(report_file, found.page(images_of=path, device=clip.device))
-        note(f"wrote {report_file}")
+        write_report(report_file, found.page(images_of=path, device=clip.device))
 
 
 def _show(found: SpacePairs) -> None:

@@ -9,8 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fiftyone_isoclip.cli.labelled_sources import Source, read_source
-from fiftyone_isoclip.cli.options import Device, JsonFile, ModelName, check_output, parse_band
-from fiftyone_isoclip.cli.screen import note, note_failures, progress_bar, report, say, show_table
+from fiftyone_isoclip.cli.options import (
+    Device,
+    JsonFile,
+    ModelName,
+    ReportFile,
+    parse_band,
+)
+from fiftyone_isoclip.cli.screen import (
+    note,
+    note_failures,
+    progress_bar,
+    report,
+    say,
+    show_table,
+    write_report,
+)
 from fiftyone_isoclip.cli.sources import load_model
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 from fiftyone_isoclip.projector import Band
@@ -95,16 +109,6 @@ Similarity = Annotated[
         "--similarity", min=-1, max=1, help="For copies: where matches are counted as copies."
     ),
 ]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE.html",
-        callback=check_output,
-        help="Write a page with tables, a plot and examples.",
-        show_default=False,
-    ),
-]
 
 
 def run_evaluate(
@@ -149,13 +153,10 @@ def run_evaluate(
         found = _of_labels(source, clip, bands, oti, sample)
         report(found.to_json(), json, lambda: _show(found))
     if report_file is not None:
-        from fiftyone_isoclip.evaluation.report import write_page
-
         told = {"bands": ", ".join(map(str, bands)), "device": clip.device}
         if sampled := _sampled(source, found.task):
             told["sample"] = sampled
-        write_page(report_file, found.page(**told))
-        note(f"wrote {report_file}")
+        write_report(report_file, found.page(**told))
 
 
 def _of_labels(

@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fiftyone_isoclip.cli.options import Device, JsonFile, check_output
-from fiftyone_isoclip.cli.screen import note, note_failures, progress_bar, report, say, show_table
+from fiftyone_isoclip.cli.options import (
+    Device,
+    JsonFile,
+    ReportFile,
+)
+from fiftyone_isoclip.cli.screen import (
+    note,
+    note_failures,
+    progress_bar,
+    report,
+    say,
+    show_table,
+    write_report,
+)
 from fiftyone_isoclip.errors import CheckpointError, IsoClipError
 
 if TYPE_CHECKING:
@@ -56,16 +68,6 @@ CacheFolder = Annotated[
         show_default=False,
     ),
 ]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE.html",
-        callback=check_output,
-        help="Write a page with all tables.",
-        show_default=False,
-    ),
-]
 
 
 def run_reproduce(
@@ -95,7 +97,6 @@ def run_reproduce(
         raise IsoClipError(f"{data} holds none of the {len(names)} sets that can be measured")
     # Imported only now: what is missing is told at once, without the seconds that torch takes.
     from fiftyone_isoclip.evaluation.paper import BACKBONES
-    from fiftyone_isoclip.evaluation.report import write_page
     from fiftyone_isoclip.evaluation.report.machine import describe_machine
     from fiftyone_isoclip.evaluation.reproduction_page import make_page, to_json
 
@@ -110,8 +111,7 @@ def run_reproduce(
     }
     report(result, json, lambda: _show(done))
     if report_file is not None and done:
-        write_page(report_file, make_page(done, survey, str(data)))
-        note(f"wrote {report_file}")
+        write_report(report_file, make_page(done, survey, str(data)))
     if not any(each.results for each in done):
         raise IsoClipError(f"nothing was measured on the {len(survey.found)} sets in {data}")
 

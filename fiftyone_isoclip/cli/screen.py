@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import TextIOBase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fiftyone_isoclip.files.reports import as_json, write_json
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.evaluation.report import Page
 
 STDOUT = Path("-")
 _SHOWN_ROWS = 20
@@ -68,6 +71,14 @@ def report(value: Any, file: Path | None, show: Callable[[], None]) -> None:
     if file not in (None, STDOUT):
         write_json(file, value)
         note(f"wrote {file}")
+
+
+def write_report(file: Path, page: Page) -> None:
+    """Write a result as an HTML page, and say so."""
+    from fiftyone_isoclip.evaluation.report import write_page  # jinja2 and Pillow: few ask for it
+
+    write_page(file, page)
+    note(f"wrote {file}")
 
 
 def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

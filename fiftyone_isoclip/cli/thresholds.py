@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +12,16 @@ from fiftyone_isoclip.cli.options import (
     ImagesPath,
     JsonFile,
     ModelName,
-    check_output,
+    ReportFile,
 )
-from fiftyone_isoclip.cli.screen import note, note_failures, progress_bar, report, say, show_table
+from fiftyone_isoclip.cli.screen import (
+    note_failures,
+    progress_bar,
+    report,
+    say,
+    show_table,
+    write_report,
+)
 from fiftyone_isoclip.cli.sources import embed_source, require_images
 from fiftyone_isoclip.files.edit_recall import DEFAULT_PICTURES
 from fiftyone_isoclip.files.threshold_guide import (
@@ -40,16 +46,6 @@ FalseMatches = Annotated[
 Pictures = Annotated[
     int,
     typer.Option("--pictures", min=0, help="How many pictures to edit, drawn at random."),
-]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE.html",
-        callback=check_output,
-        help="Write a page with the tables and a plot.",
-        show_default=False,
-    ),
 ]
 
 
@@ -84,11 +80,9 @@ def run_thresholds(
     note_failures(dict(guide.edits.failed), len(guide.edits.failed) + len(guide.edits.rows))
     report(guide.to_json(), json, lambda: _show(guide))
     if report_file is not None:
-        from fiftyone_isoclip.evaluation.report import write_page
         from fiftyone_isoclip.evaluation.threshold_page import guide_page
 
-        write_page(report_file, guide_page(guide, path))
-        note(f"wrote {report_file}")
+        write_report(report_file, guide_page(guide, path))
 
 
 def _show(guide: ThresholdGuide) -> None:

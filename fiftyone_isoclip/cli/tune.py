@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fiftyone_isoclip.cli.labelled_sources import read_dataset
-from fiftyone_isoclip.cli.options import Device, ImagesPath, JsonFile, ModelName, check_output
+from fiftyone_isoclip.cli.options import (
+    Device,
+    ImagesPath,
+    JsonFile,
+    ModelName,
+    ReportFile,
+)
 from fiftyone_isoclip.cli.screen import (
     note,
     note_failures,
@@ -16,6 +22,7 @@ from fiftyone_isoclip.cli.screen import (
     report,
     say,
     show_table,
+    write_report,
 )
 from fiftyone_isoclip.cli.sources import (
     DATASET_PREFIX,
@@ -58,16 +65,6 @@ Copies = Annotated[
         "copies again.",
     ),
 ]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE.html",
-        callback=check_output,
-        help="Write a page with the verdict and a map of all bands.",
-        show_default=False,
-    ),
-]
 PlotFile = Annotated[
     Path | None,
     typer.Option(
@@ -108,11 +105,9 @@ def run_tune(
     tuning = _tune(clip, labelled)
     _report(tuning, clip.checkpoint.name, path, json)
     if report_file is not None:
-        from fiftyone_isoclip.evaluation.report import write_page
         from fiftyone_isoclip.evaluation.tuning_page import tuning_page
 
-        write_page(report_file, tuning_page(tuning, clip.checkpoint.name, {"images from": path}))
-        note(f"wrote {report_file}")
+        write_report(report_file, tuning_page(tuning, clip.checkpoint.name, {"images from": path}))
     if plot is not None:
         from fiftyone_isoclip.cli.plots import draw_planes
 

@@ -10,7 +10,7 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from fiftyone_isoclip.dataset.runs import SavedRun, load_run
-from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
+from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME, DEMO_NOTE
 
 METHOD = "comparison"
 DEFAULT_KEY = "comparison"
@@ -19,7 +19,7 @@ DEFAULT_NEIGHBORS = 10
 PLAIN = "plain CLIP"
 CENTRED = "mean-centred plain CLIP"
 
-_DEMO_NOTE = " (self-trained demo weights, which say nothing about published checkpoints)"
+_DEMO_NOTE = f" ({DEMO_NOTE})"
 
 
 @dataclass(frozen=True, slots=True)

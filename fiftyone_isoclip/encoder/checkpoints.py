@@ -28,6 +28,8 @@ Half of the smallest published share for images (50 of 512) and about the median
 """
 
 DEMO_NAME = "isoclip-demo"
+DEMO_NOTE = "self-trained demo weights, which say nothing about published checkpoints"
+"""What stands beside every measurement made with them."""
 DEMO_FOLDER = Path(__file__).parent / "demo"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
+from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME, DEMO_NOTE
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.evaluation.methods import PLAIN
 from fiftyone_isoclip.evaluation.metrics.bootstrap import DEFAULT_LEVEL, Interval
@@ -168,10 +168,7 @@ class Comparison:
 def made_by(checkpoint: str) -> str:
     """A checkpoint as every verdict names it."""
     if checkpoint == DEMO_NAME:
-        return (
-            f"{checkpoint}: self-trained demo weights, which say nothing about published "
-            "checkpoints"
-        )
+        return f"{checkpoint}: {DEMO_NOTE}"
     return checkpoint
 
 

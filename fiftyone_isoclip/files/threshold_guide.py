@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME
+from fiftyone_isoclip.encoder.checkpoints import DEMO_NAME, DEMO_NOTE
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.files.copies import Contents
 from fiftyone_isoclip.files.edit_recall import DEFAULT_PICTURES, EditRecall, measure_edits
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """The rates of false matches whose similarities are told, as far as the images can show them."""
 
-_DEMO_NOTE = " (self-trained demo weights, which say nothing about published checkpoints)"
+_DEMO_NOTE = f" ({DEMO_NOTE})"
 
 Told = Callable[[int, int], object]
 """Called with how much is done and in all."""
