@@ -1,0 +1,1 @@
+"""Similarity indexes in other databases: the same searches as `faiss`, where the vectors lie."""
