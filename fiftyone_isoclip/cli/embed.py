@@ -88,8 +88,9 @@ def run_embed(
     With dataset:NAME the embeddings are stored on the samples (field clip_embedding, only what is
     new or changed is computed), and in FILE.npz as well if --out names one.
 
-    With --store they go into Parquet shards with the columns id, embedding, status and reason, on
-    one machine or on many. A run that was stopped goes on where it was: start it again.
+    With --store they go into Parquet shards with the columns id, path, bytes, embedding, status
+    and reason, on one machine or on many. A run that was stopped goes on where it was: start it
+    again.
     """
     wanted = Wanted(engine, workers, precision, dtype, shard_rows)
     if store is not None:

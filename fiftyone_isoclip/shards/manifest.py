@@ -14,7 +14,7 @@ import numpy as np
 from fiftyone_isoclip.errors import StoreError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 DTYPES = ("float32", "float16")
 
 _PACKAGES = ("fiftyone-isoclip", "torch", "open_clip_torch", "pillow", "simplejpeg", "pyarrow")
@@ -98,7 +98,10 @@ class Manifest:
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{where} {_NO_MANIFEST}") from error
         if found != FORMAT:
-            raise StoreError(f"{where} has format {found}, and this version reads {FORMAT}")
+            raise StoreError(
+                f"{where} has format {found}, and this version reads {FORMAT}; "
+                "embed into another store, or read this one with the version that made it"
+            )
         if not sound:
             raise StoreError(f"{where} does not match its own checksum: {_NO_MANIFEST}")
         return cls(**content | {"recipe": Recipe(**content["recipe"])})

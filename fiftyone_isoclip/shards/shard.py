@@ -31,12 +31,15 @@ class DamagedShardError(StoreError):
 class Shard:
     """Some images, each with its plain embedding or the reason why it has none.
 
-    Shapes: ``ids`` (n,); ``rows`` (m,) int64 positions in ``ids`` that have an embedding,
+    Shapes: ``ids`` and ``paths`` (n,); ``sizes`` (n,), the bytes of each file just before it was
+    read, None where nothing told; ``rows`` (m,) int64 positions in ``ids`` that have an embedding,
     ascending; ``embeddings`` (m, dim) float32 or float16, not normalised. ``failures`` maps the
     other positions to a reason.
     """
 
     ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    sizes: tuple[int | None, ...]
     rows: npt.NDArray[np.int64]
     embeddings: npt.NDArray[np.floating[Any]]
     failures: dict[int, str]
@@ -58,13 +61,15 @@ class Shard:
         chosen = np.isin(self.rows, kept)
         return Shard(
             tuple(self.ids[row] for row in kept),
+            tuple(self.paths[row] for row in kept),
+            tuple(self.sizes[row] for row in kept),
             np.array([new_row[int(row)] for row in self.rows[chosen]], np.int64),
             self.embeddings[chosen],
             {new_row[row]: reason for row, reason in self.failures.items() if row in new_row},
         )
 
     def dumps(self, manifest: Manifest) -> bytes:
-        """The shard as a Parquet file of the columns id, embedding, status and reason."""
+        """The shard as a Parquet file: id, path, bytes, embedding, status and reason."""
         recipe, n = manifest.recipe, len(self.ids)
         table = np.zeros((n, recipe.dim), manifest.numbers)
         table[self.rows] = self.embeddings
@@ -73,6 +78,8 @@ class Shard:
         numbers = pa.array(table.reshape(-1))
         columns = {
             "id": pa.array(self.ids, pa.string()),
+            "path": pa.array(self.paths, pa.string()),
+            "bytes": pa.array(self.sizes, pa.int64()),
             "embedding": pa.FixedSizeListArray.from_arrays(
                 numbers, recipe.dim, mask=pa.array(absent)
             ),
@@ -86,7 +93,7 @@ class Shard:
             pa.table(columns, metadata={_KEY: json.dumps(record)}),
             file,
             use_dictionary=["status", "reason"],
-            compression={"id": "zstd", "status": "zstd", "reason": "zstd"},
+            compression=dict.fromkeys(columns.keys() - {"embedding"}, "zstd"),
             row_group_size=max(n, 1),
         )
         return bytes(file.getvalue())
@@ -117,7 +124,7 @@ class Shard:
 
     @classmethod
     def _of(cls, table: pa.Table, dim: int) -> Shard:
-        ids = tuple(table["id"].to_pylist())
+        ids, paths, sizes = (tuple(table[name].to_pylist()) for name in ("id", "path", "bytes"))
         vectors = table["embedding"].combine_chunks()
         rows = np.flatnonzero(vectors.is_valid().to_numpy(zero_copy_only=False))
         failed = np.setdiff1d(np.arange(len(ids)), rows).tolist()
@@ -125,12 +132,13 @@ class Shard:
         if states != [OK if reason is None else FAILED for reason in reasons]:
             raise ValueError("status")
         numbers = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), dim)
-        return cls(ids, rows, numbers, {row: reasons[row] for row in failed})
+        return cls(ids, paths, sizes, rows, numbers, {row: reasons[row] for row in failed})
 
     def _checksum(self, recipe: Recipe) -> str:
         numbers = np.ascontiguousarray(self.embeddings)
-        rest = [self.ids, self.rows.tolist(), sorted(self.failures.items()), numbers.dtype.name]
-        told = [asdict(recipe), *rest]
+        files = [self.ids, self.paths, self.sizes]
+        rest = [self.rows.tolist(), sorted(self.failures.items()), numbers.dtype.name]
+        told = [asdict(recipe), *files, *rest]
         digest = hashlib.sha256(json.dumps(told).encode())
         digest.update(numbers.tobytes())
         return digest.hexdigest()

@@ -9,6 +9,7 @@ import numpy as np
 
 from fiftyone_isoclip.encoder import DEFAULT_DECODING, embed_images, load_clip
 from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.files.listing import file_size
 from fiftyone_isoclip.shards.manifest import Recipe
 from fiftyone_isoclip.shards.shard import Shard
 from fiftyone_isoclip.shards.store import ShardStore, open_store
@@ -63,6 +64,8 @@ class Embedder:
 
     def embed(self, task: Task, dtype: str) -> Shard:
         """Embed the images of a task; one that cannot be read fails alone, with its reason."""
+        # Before they are read: of a file that is replaced meanwhile, the size then tells so.
+        sizes = tuple(_size(path) for path in task.paths)
         batches = list(embed_images(self._clip, task.paths))
         rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
         none = np.empty((0, self.recipe.dim), np.float32)
@@ -72,7 +75,7 @@ class Embedder:
             stored = embeddings.astype(dtype, copy=False)
         sound = np.isfinite(stored).all(axis=1) & stored.any(axis=1)
         failures |= {int(row): f"its embedding does not fit into {dtype}" for row in rows[~sound]}
-        return Shard(task.ids, rows[sound], stored[sound], failures)
+        return Shard(task.ids, task.paths, sizes, rows[sound], stored[sound], failures)
 
 
 class Worker:
@@ -103,3 +106,10 @@ class Worker:
         shard = self._embedder.embed(task, self._store.manifest.dtype)
         self._store.write(shard)
         return Receipt(shard.name, len(shard.ids), shard.reasons)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return file_size(path)
+    except (OSError, ValueError):  # why, reading it will say
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -63,7 +64,16 @@ def shard_of(ids, first=1.0):
     """A shard of the recipe above whose last image failed."""
     m = len(ids) - 1
     numbers = first + np.arange(3 * m, dtype=np.float32).reshape(m, 3)
-    return Shard(tuple(ids), np.arange(m), numbers, {m: "it is torn"})
+    paths = tuple(f"/pictures/{id_}" for id_ in ids)
+    sizes = (*range(2**33, 2**33 + m), None)
+    return Shard(tuple(ids), paths, sizes, np.arange(m), numbers, {m: "it is torn"})
+
+
+def everything_of(shard):
+    """A shard as values that can be compared."""
+    vectors = dict(zip(shard.rows.tolist(), shard.embeddings.tolist(), strict=True))
+    files = list(zip(shard.ids, shard.paths, shard.sizes, strict=True))
+    return files, vectors, shard.failures, shard.embeddings.dtype
 
 
 # What is in the files
@@ -86,6 +96,33 @@ def test_f04_a_bad_file_is_a_row_with_its_reason(made, folder, tmp_path):
     assert sorted(failed) == folder.damaged
     assert made.reasons == {path: row["reason"] for path, row in failed.items()}
     assert all(row["reason"] and row["embedding"] is None for row in failed.values())
+
+
+def test_a_row_names_its_file_and_how_large_it_was(tmp_path, folder, engine):
+    absent = str(tmp_path / "absent.png")
+    paths = [*folder.readable, *folder.damaged, absent]
+    store = continue_store(str(tmp_path / "store"), engine.recipe, shard_rows=4)
+    fill_store(store, Images.of([f"{n:02}" for n in range(len(paths))], paths), engine)
+    rows = rows_of(tmp_path / "store")
+    assert [row["path"] for row in rows] == paths
+    assert [row["bytes"] for row in rows] == [*map(os.path.getsize, paths[:-1]), None]
+
+
+def test_a_file_that_is_replaced_while_it_is_read_has_its_size_from_before(
+    engine, tmp_path, folder, monkeypatch
+):
+    path = tmp_path / "picture.png"
+    shutil.copy(folder.scenes[0], path)
+    before, embedder = path.stat().st_size, engine._embedder
+    read = embedder._clip.image_embeddings
+
+    def replacing(pixels):
+        path.write_bytes(b"another")
+        return read(pixels)
+
+    monkeypatch.setattr(embedder._clip, "image_embeddings", replacing)
+    shard = embedder.embed(Task(("a",), (str(path),)), "float32")
+    assert (shard.sizes, path.stat().st_size) == ((before,), 7)
 
 
 def test_a_store_in_float16_holds_the_same_numbers_rounded(made, folder, engine, tmp_path):
@@ -116,9 +153,7 @@ def test_a_shard_comes_back_as_it_was(ids, dtype):
     shard = shard_of(ids)
     shard = replace(shard, embeddings=shard.embeddings.astype(dtype))
     back = Shard.loads(shard.dumps(manifest), shard.name, manifest)
-    assert (back.ids, back.failures) == (shard.ids, shard.failures)
-    assert back.embeddings.dtype == dtype
-    assert (back.embeddings == shard.embeddings).all() and (back.rows == shard.rows).all()
+    assert everything_of(back) == everything_of(shard)
 
 
 @given(st.data())
@@ -132,8 +167,20 @@ def test_a_flipped_byte_changes_nothing_or_is_found(data):
         back = Shard.loads(bytes(content), shard.name, manifest)
     except StoreError:
         return
-    assert (back.ids, back.failures) == (shard.ids, shard.failures)
-    assert (back.embeddings == shard.embeddings).all()
+    assert everything_of(back) == everything_of(shard)
+
+
+@given(st.sets(st.sampled_from("abcdefg")))
+def test_a_shard_without_some_ids_keeps_what_belongs_to_the_others(gone):
+    shard = shard_of("abcdefg")
+    rest = shard.without(gone)
+    kept = [row for row, id_ in enumerate(shard.ids) if id_ not in gone]
+    assert rest.ids == tuple(shard.ids[row] for row in kept)
+    assert rest.paths == tuple(f"/pictures/{id_}" for id_ in rest.ids)
+    assert rest.sizes == tuple(shard.sizes[row] for row in kept)
+    sound = [row for row in kept if row not in shard.failures]
+    np.testing.assert_array_equal(rest.embeddings, shard.embeddings[sound])
+    assert rest.reasons == {id_: "it is torn" for id_ in "g" if id_ not in gone}
 
 
 def test_a_shard_under_another_name_is_damaged():
