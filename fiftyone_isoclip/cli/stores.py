@@ -19,8 +19,8 @@ StoreUri = Annotated[
         "--store",
         metavar="URI",
         help="Put the embeddings into this store of Parquet shards instead, a folder or a URI such "
-        "as s3://BUCKET/FOLDER; begun here or continued. PATH may then be a .parquet file as well, "
-        "with the columns id and path.",
+        "as s3://BUCKET/FOLDER; begun here or continued. PATH may then be such a URI as well, or a "
+        ".parquet file with the columns id and path, whose paths may be URIs.",
         show_default=False,
     ),
 ]

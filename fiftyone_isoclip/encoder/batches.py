@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from fiftyone_isoclip.encoder.clip import Clip
 from fiftyone_isoclip.encoder.images import Box
+from fiftyone_isoclip.encoder.origins import Source
 
 BATCH_SIZES = {"cpu": 16, "mps": 64, "cuda": 256}
 """Images a forward pass: larger ones no longer pay on a processor."""
@@ -42,7 +42,7 @@ class Batch:
 
 def embed_images(
     clip: Clip,
-    paths: Sequence[str | Path],
+    paths: Sequence[Source],
     *,
     boxes: Sequence[Box | None] | None = None,
     batch_size: int | None = None,
@@ -56,7 +56,8 @@ def embed_images(
     images wait for the tower.
 
     Raises:
-        IsoClipError: the device's memory cannot hold one image; finished batches were yielded.
+        IsoClipError: the device's memory cannot hold one image, or nothing answers where one lies;
+            finished batches were yielded.
     """
     size = batch_size or BATCH_SIZES.get(clip.device.partition(":")[0], BATCH_SIZES["cpu"])
     threads = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
@@ -95,7 +96,7 @@ def embed_pictures(clip: Clip, pictures: Sequence[Image.Image]) -> npt.NDArray[n
 class _File:
     """Consecutive rows of one path, so that it is decoded once."""
 
-    path: str | Path
+    path: Source
     rows: list[int]
     boxes: list[Box | None]
 
@@ -118,7 +119,7 @@ class _Stack:
     failures: dict[int, str]
 
 
-def _by_file(rows: Iterable[tuple[int, str | Path, Box | None]], most: int) -> Iterator[_File]:
+def _by_file(rows: Iterable[tuple[int, Source, Box | None]], most: int) -> Iterator[_File]:
     """Put rows of the same path together, at most so many, because all their crops are held."""
     for path, group in groupby(rows, key=itemgetter(1)):
         while part := list(islice(group, most)):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fiftyone_isoclip.encoder.apart import APART, decode_apart
-from fiftyone_isoclip.encoder.directories import check_directory
 from fiftyone_isoclip.encoder.limits import ImageLimits
-from fiftyone_isoclip.errors import ImageError
+from fiftyone_isoclip.encoder.origins import Source, open_file
+from fiftyone_isoclip.errors import ImageError, IsoClipError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF", "JPEG2000")
 """What is decoded; formats that call other programs or hold documents are not."""
@@ -41,7 +38,7 @@ _STRIP = 2**20
 
 
 def read_image(
-    path: str | Path, box: Box | None = None, limits: ImageLimits | None = None
+    path: Source, box: Box | None = None, limits: ImageLimits | None = None
 ) -> Image.Image:
     """Read one picture as upright RGB: frame 0, transparent parts on white, 16 bits scaled to 8.
 
@@ -69,7 +66,7 @@ def read_image(
 
 
 @contextmanager
-def opened(path: str | Path, limits: ImageLimits) -> Iterator[ImageFile.ImageFile]:
+def opened(path: Source, limits: ImageLimits) -> Iterator[ImageFile.ImageFile]:
     """Open a picture that is within the limits; nothing is decoded yet.
 
     Raises:
@@ -84,19 +81,19 @@ def opened(path: str | Path, limits: ImageLimits) -> Iterator[ImageFile.ImageFil
 
 
 @contextmanager
-def header(path: str | Path, limits: ImageLimits | None = None) -> Iterator[ImageFile.ImageFile]:
+def header(path: Source, limits: ImageLimits | None = None) -> Iterator[ImageFile.ImageFile]:
     """Open a picture of any size to look at its size and notes, not to decode it.
 
     Raises:
         ImageError: it is no regular file of a format that is read, or anything went wrong inside
             the block.
-        IsoClipError: a limit is set to what is none.
+        IsoClipError: a limit is set to what is none, or where the file lies nothing answers.
     """
     limits = limits or ImageLimits.from_environment()
     try:
-        with _regular_file(path, limits) as file, _identified(file, limits) as image:
+        with open_file(path, limits) as file, _identified(file, limits) as image:
             yield image
-    except ImageError:
+    except IsoClipError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"more than {limits.pixels:,} pixels") from error
@@ -106,29 +103,7 @@ def header(path: str | Path, limits: ImageLimits | None = None) -> Iterator[Imag
         raise ImageError(_reason(error)) from error
 
 
-@contextmanager
-def _regular_file(path: str | Path, limits: ImageLimits) -> Iterator[BinaryIO]:
-    # Asked before, because to open a device can set it going, and afterwards of what was opened.
-    _require_regular(Path(path).stat(), limits)
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        found = os.fstat(file.fileno())
-        _require_regular(found, limits)
-        check_directory(file, found.st_size)
-        yield file
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """A pipe that took the file's place would be waited for without end."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _require_regular(found: os.stat_result, limits: ImageLimits) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise ImageError("a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file")
-    limits.check_bytes(found.st_size)
-
-
-def _identified(file: BinaryIO, limits: ImageLimits) -> ImageFile.ImageFile:
+def _identified(file: IO[bytes], limits: ImageLimits) -> ImageFile.ImageFile:
     if Image.MAX_IMAGE_PIXELS is not None:
         # Pillow's own guard would refuse what a setting allows.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limits.pixels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from fiftyone_isoclip.encoder.images import (
 )
 from fiftyone_isoclip.encoder.jpeg import SCALES, Pixels, decode_jpeg
 from fiftyone_isoclip.encoder.limits import ImageLimits
+from fiftyone_isoclip.encoder.origins import Source
 from fiftyone_isoclip.errors import ImageError, IsoClipError
 
 DECODINGS = ("exact", "fast")
@@ -67,10 +67,13 @@ class PixelReader:
                 f"decoding {self.decoding!r} was asked for; choose {' or '.join(DECODINGS)}"
             )
 
-    def read(self, path: str | Path, boxes: Sequence[Box | None] = (None,)) -> list[Tensor | str]:
+    def read(self, path: Source, boxes: Sequence[Box | None] = (None,)) -> list[Tensor | str]:
         """Read the parts of a picture, decoded once: n boxes -> n tensors (3, h, w), or reasons.
 
         Every limit and conversion of ``read_image`` holds. A box of None is the whole picture.
+
+        Raises:
+            IsoClipError: nothing answers where the picture lies, which says nothing against it.
         """
         whole = all(box is None for box in boxes)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ _SUFFIXES = (
 )
 IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 """Suffixes (lower case) by which an image is recognised in a folder; a list may name any file."""
+
+URI = r"^[A-Za-z][A-Za-z0-9+.-]*://"
+"""How the name of a file on another filesystem begins, a regular expression."""
 
 
 Identity = tuple[int, int] | str
@@ -84,6 +88,11 @@ def file_size(path: str | Path) -> int:
     return found.st_size
 
 
+def is_uri(path: str) -> bool:
+    """Whether a name is that of a file on another filesystem, such as s3://BUCKET/FILE."""
+    return re.match(URI, path) is not None
+
+
 def list_images(path: str | Path) -> list[str]:
     """The images of a folder or a list file, each real file once; see ``list_files``."""
     return list(list_files(path).paths)
@@ -110,6 +119,8 @@ def read_paths(path: str | Path, unreadable: dict[str, str] | None = None) -> li
     Raises:
         IsoClipError: nothing is there, or none of the listed files exists.
     """
+    if is_uri(os.fspath(path)):
+        raise IsoClipError(f"{path} is a URI, which only `isoclip embed --store` reads")
     path = Path(path)
     try:
         if path.is_dir():

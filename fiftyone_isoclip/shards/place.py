@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import fsspec
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 from pyarrow import fs
 
 from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.files.listing import reason_of
+from fiftyone_isoclip.files.listing import is_uri, reason_of
 from fiftyone_isoclip.index.whole_files import write_whole
 
 _LOCK = "writer.lock"
@@ -131,11 +132,32 @@ def open_place(uri: str) -> Place:
     Raises:
         StoreError: no filesystem is known by that scheme, or it cannot be reached.
     """
-    if "://" not in uri:
+    if not is_uri(uri):
         root = str(Path(uri).absolute())
         return Place(root, fs.LocalFileSystem(), root)
-    try:
+    with _reached(uri):
         return Place(uri, *_filesystem(uri))
+
+
+def locate(uri: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a file, and the path of the file on it.
+
+    Unlike in the URI of a store, what follows the host is the path as it is, with any signs.
+
+    Raises:
+        StoreError: as `open_place`.
+    """
+    scheme, _, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    with _reached(uri):
+        filesystem, root = _host(f"{scheme}://{host}")
+    return filesystem, f"{root}{slash}{path}"
+
+
+@contextmanager
+def _reached(uri: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, ImportError) as error:
         raise StoreError(
             f"{uri} cannot be reached ({error}); name a folder, or a URI of a filesystem that "
@@ -143,10 +165,34 @@ def open_place(uri: str) -> Place:
         ) from error
 
 
+@lru_cache(maxsize=64)
+def _host(host: str) -> tuple[fs.FileSystem, str]:
+    # Opened once: to learn where a bucket lies is a question of its own.
+    return _filesystem(f"{host}/")
+
+
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         found, path = fs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:
         theirs, path = fsspec.core.url_to_fs(uri)
-        found = fs.PyFileSystem(fs.FSSpecHandler(theirs))
+        found = fs.PyFileSystem(_Honest(theirs))
     return found, path.rstrip("/")
+
+
+class _Honest(fs.FSSpecHandler):  # type: ignore[misc] # pyarrow has no types
+    """Tells a filesystem that is away; `isfile` and `isdir` of fsspec take it for an empty one."""
+
+    def open_input_stream(self, path: str) -> pa.PythonFile:
+        return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
+
+    open_input_file = open_input_stream
+
+    def get_file_info_selector(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
+        self.fs.invalidate_cache(selector.base_dir)  # others write there too
+        self.get_file_info([selector.base_dir])
+        return list(super().get_file_info_selector(selector))
+
+    def delete_file(self, path: str) -> None:
+        self.fs.info(path)
+        super().delete_file(path)

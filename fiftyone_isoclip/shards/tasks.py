@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +16,13 @@ import pyarrow.dataset
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.files import Listing, list_files
+from fiftyone_isoclip.files.listing import URI, is_uri
 from fiftyone_isoclip.shards.place import open_place
+from fiftyone_isoclip.shards.remote import list_remote
 
 PARQUET = ".parquet"
+
+_OWN = "file://"
 
 
 class Task(NamedTuple):
@@ -82,14 +87,20 @@ class Images:
 def read_images(path: str) -> Images:
     """The images that a folder, a list, an image file or a Parquet file names.
 
-    A Parquet file (or a folder of them, or a URI) has a name that ends in ``.parquet`` and the
-    columns id and path; elsewhere the absolute path is the id. Each real file is taken once.
+    A Parquet file (or a folder of them) has a name that ends in ``.parquet`` and the columns id and
+    path; elsewhere the absolute path or the URI is the id. Each real file is taken once. Whatever
+    names a file may be a URI, in a Parquet file too; of one that begins with ``file:///`` the path
+    is taken.
 
     Raises:
         IsoClipError: nothing is there, it cannot be read, or ids are not unique.
     """
+    path = _own_path(path)
     if path.rstrip("/").endswith(PARQUET):
         return _read_parquet(path)
+    if is_uri(path):
+        uris = list_remote(path)
+        return Images.of(uris, uris)
     listing: Listing = list_files(path)
     paths = [os.path.abspath(each) for each in listing.paths]  # noqa: PTH100 (a link stays one)
     images = Images.of(paths, paths)
@@ -109,9 +120,16 @@ def _read_parquet(path: str) -> Images:
     except (OSError, pa.ArrowException) as error:
         raise IsoClipError(f"{path} cannot be read as Parquet: {error}") from error
     paths = _text(table["path"], "path")
+    if pc.any(pc.starts_with(paths, _OWN)).as_py():
+        paths = _text([_own_path(path) for path in paths.to_pylist()], "path")
     folder, end = (pa.scalar(text, pa.large_string()) for text in (f"{Path.cwd()}/", ""))
     from_here = pc.binary_join_element_wise(folder, paths, end)
-    return Images.of(table["id"], pc.if_else(pc.starts_with(paths, "/"), paths, from_here))
+    absolute = pc.or_(pc.starts_with(paths, "/"), pc.match_substring_regex(paths, URI))
+    return Images.of(table["id"], pc.if_else(absolute, paths, from_here))
+
+
+def _own_path(name: str) -> str:
+    return unquote(name.removeprefix(_OWN)) if name.startswith(f"{_OWN}/") else name
 
 
 def _text(values: object, name: str) -> pa.Array:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from fiftyone_isoclip.encoder import DEFAULT_DECODING, embed_images, load_clip
+from fiftyone_isoclip.encoder.batches import Batch
+from fiftyone_isoclip.encoder.origins import Source
 from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.files.listing import file_size
+from fiftyone_isoclip.files.listing import file_size, is_uri
 from fiftyone_isoclip.shards.manifest import Recipe
+from fiftyone_isoclip.shards.remote import RemoteImage
 from fiftyone_isoclip.shards.shard import Shard
 from fiftyone_isoclip.shards.store import ShardStore, open_store
 from fiftyone_isoclip.shards.tasks import Task
+
+_FETCHING = 16
+"""Threads that read images where some have to be fetched: most of the time they wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +70,34 @@ class Embedder:
         )
 
     def embed(self, task: Task, dtype: str) -> Shard:
-        """Embed the images of a task; one that cannot be read fails alone, with its reason."""
+        """Embed the images of a task; one that cannot be read fails alone, with its reason.
+
+        Raises:
+            IsoClipError: a filesystem on which one lies does not answer.
+        """
+        remote = {path: RemoteImage(path) for path in set(task.paths) if is_uri(path)}
         # Before they are read: of a file that is replaced meanwhile, the size then tells so.
-        sizes = tuple(_size(path) for path in task.paths)
-        batches = list(embed_images(self._clip, task.paths))
-        rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
-        none = np.empty((0, self.recipe.dim), np.float32)
-        embeddings = np.concatenate([none, *(batch.embeddings for batch in batches)])
-        failures = {row: why for batch in batches for row, why in batch.failures.items()}
+        sizes = {path: _size(path) for path in set(task.paths) - set(remote)}
+        sources = [remote.get(path, path) for path in task.paths]
+        read = self._read(sources, _FETCHING if remote else None)
+        sizes |= {path: image.size for path, image in remote.items()}
+        failures = dict(read.failures)
         with np.errstate(over="ignore", under="ignore"):  # what is lost is named below
-            stored = embeddings.astype(dtype, copy=False)
+            stored = read.embeddings.astype(dtype, copy=False)
         sound = np.isfinite(stored).all(axis=1) & stored.any(axis=1)
-        failures |= {int(row): f"its embedding does not fit into {dtype}" for row in rows[~sound]}
-        return Shard(task.ids, task.paths, sizes, rows[sound], stored[sound], failures)
+        lost = f"its embedding does not fit into {dtype}"
+        failures |= {int(row): lost for row in read.rows[~sound]}
+        found = tuple(sizes[path] for path in task.paths)
+        return Shard(task.ids, task.paths, found, read.rows[sound], stored[sound], failures)
+
+    def _read(self, sources: Sequence[Source], workers: int | None) -> Batch:
+        batches = list(embed_images(self._clip, sources, workers=workers))
+        none = np.empty((0, self.recipe.dim), np.float32)
+        return Batch(
+            np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)]),
+            np.concatenate([none, *(batch.embeddings for batch in batches)]),
+            {row: why for batch in batches for row, why in batch.failures.items()},
+        )
 
 
 class Worker:
