@@ -162,23 +162,27 @@ class Indexed:
 
     def saved(self, *, with_vectors: bool) -> dict[str, Any]:
         """As JSON, to be read by `restored`."""
-        found: dict[str, Any] = {"map": None, "vectors": None}
-        if self.embedding_map is not None:
-            found["map"] = {
-                "matrix": fou.serialize_numpy_array(self.embedding_map.matrix, ascii=True),
-                "basis": fou.serialize_numpy_array(self.embedding_map.basis, ascii=True),
-                "band": str(self.embedding_map.band),
-                "condition": self.embedding_map.condition,
-                "centre": None
-                if self.embedding_map.centre is None
-                else fou.serialize_numpy_array(self.embedding_map.centre, ascii=True),
-            }
+        found: dict[str, Any] = {"map": saved_map(self.embedding_map), "vectors": None}
         if with_vectors:
             found["vectors"] = fou.serialize_numpy_array(self.source.vectors, ascii=True)
             found["keys"] = fou.serialize_numpy_array(self.keys, ascii=True)
             found["sample_ids"] = self.sample_ids.tolist()
             found["label_ids"] = None if self.label_ids is None else self.label_ids.tolist()
         return found
+
+
+def saved_map(embedding_map: EmbeddingMap | None) -> dict[str, Any] | None:
+    """A map as JSON, to be read by `restored_map`."""
+    if embedding_map is None:
+        return None
+    centre = embedding_map.centre
+    return {
+        "matrix": fou.serialize_numpy_array(embedding_map.matrix, ascii=True),
+        "basis": fou.serialize_numpy_array(embedding_map.basis, ascii=True),
+        "band": str(embedding_map.band),
+        "condition": embedding_map.condition,
+        "centre": None if centre is None else fou.serialize_numpy_array(centre, ascii=True),
+    }
 
 
 def restored_map(saved: dict[str, Any]) -> EmbeddingMap | None:

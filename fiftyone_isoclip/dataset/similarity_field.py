@@ -56,9 +56,20 @@ def existing_ids(
 
 
 def read_field(
-    dataset: fo.Dataset, field: str, patches_field: str | None, storage: Storage = "float32"
+    dataset: fo.Dataset,
+    field: str,
+    patches_field: str | None,
+    storage: Storage = "float32",
+    among: Sequence[str] | None = None,
 ) -> Indexed:
     """The vectors of a field, in the dataset's order; samples without one are left out.
+
+    Args:
+        dataset: where the field is.
+        field: what holds the vectors.
+        patches_field: the field of the labels that have it; None reads it from samples.
+        storage: how the rows are held.
+        among: only read these samples.
 
     Raises:
         DatasetError: if the field holds something else than vectors, or keeps them in files.
@@ -80,6 +91,8 @@ def read_field(
             f"move them there with embed(dataset, {origin.checkpoint!r}, {path!r}, on_samples=True)"
         )
     samples = whole_collection(dataset)
+    if among is not None:
+        samples = samples.select(among)
     vector = fo.VectorField() if kind is None else None
     if patches_field is None:
         # An expression yields the stored bytes, which are read five times as fast.

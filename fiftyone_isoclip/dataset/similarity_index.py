@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bson import ObjectId
 from fiftyone.brain.similarity import DuplicatesMixin
 
 from fiftyone_isoclip.dataset.distinct import choose_distinct, keep_distinct
 from fiftyone_isoclip.dataset.indexed import Indexed, Rows, named
+from fiftyone_isoclip.dataset.similarity_queries import TextQuery
 from fiftyone_isoclip.dataset.similarity_rows import SimilarityRows
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY, CosineIndex, Neighbors
@@ -20,13 +19,6 @@ from fiftyone_isoclip.index.search import SearchIndex
 from fiftyone_isoclip.index.vectors import unit_rows
 
 Float32s = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class TextQuery:
-    """Prompts as plain text embeddings, (m, r), to be compared with plain image embeddings."""
-
-    embeddings: Float32s
 
 
 class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
@@ -45,22 +37,6 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         SimilarityRows.__init__(self, *args, **kwargs)
         DuplicatesMixin.__init__(self)
-
-    def _parse_query(self, query: Any) -> Any:
-        """As FiftyOne's, but prompts stay plain text embeddings where images are plain too."""
-        prompts = _prompts(query)
-        if prompts is None or not self.supports_prompts:
-            return super()._parse_query(query)
-        is_plain = self.settle().embedding_map is not None
-        model = self._isoclip_model() if is_plain else None
-        if model is None:
-            return super()._parse_query(query)
-        if self.config.fingerprint not in (None, model.clip.fingerprint):
-            raise DatasetError(
-                f"the index was built with weights {self.config.fingerprint[:12]}, and "
-                f"{self.config.model} now gives {model.clip.fingerprint[:12]}; build it again"
-            )
-        return TextQuery(model.plain_prompts(prompts))
 
     def _kneighbors(
         self,
@@ -199,16 +175,6 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
         rows = np.split(others[order], cuts) if index.n else []
         distances = np.split(1 - scores[order], cuts) if index.n else []
         return (rows, distances) if return_dists else rows
-
-
-def _prompts(query: Any) -> list[str] | None:
-    """The prompts of a query, or None if it is made of ids or vectors; as FiftyOne tells them."""
-    if query is None or isinstance(query, np.ndarray):
-        return None
-    asked = [query] if isinstance(query, str) else list(query)
-    if not asked or not isinstance(asked[0], str) or ObjectId.is_valid(asked[0]):
-        return None
-    return asked
 
 
 def _threshold(thresh: float | None) -> float:

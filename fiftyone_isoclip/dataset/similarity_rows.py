@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.brain.internal.core.utils as fbu
 import numpy as np
 
-from fiftyone_isoclip.dataset.centres import Centre, read_centre
-from fiftyone_isoclip.dataset.fields import Origin, read_origin
+from fiftyone_isoclip.dataset.centres import read_centre
 from fiftyone_isoclip.dataset.indexed import (
     Ids,
     Indexed,
@@ -21,20 +20,17 @@ from fiftyone_isoclip.dataset.indexed import (
     restored_vectors,
     without_known,
 )
-from fiftyone_isoclip.dataset.similarity_field import embedding_path, existing_ids, read_field
+from fiftyone_isoclip.dataset.similarity_field import existing_ids, read_field
 from fiftyone_isoclip.dataset.similarity_files import inverted_path, prepare
 from fiftyone_isoclip.dataset.similarity_map import choose_map, find_centre
-from fiftyone_isoclip.dataset.similarity_views import ThreadViews
-from fiftyone_isoclip.dataset.zoo import register
+from fiftyone_isoclip.dataset.similarity_queries import ModelQueries
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.projector import WHOLE
 
 if TYPE_CHECKING:
-    from fiftyone_isoclip.dataset.model import IsoClipModel
     from fiftyone_isoclip.projector import EmbeddingMap
 
 
-class SimilarityRows(ThreadViews):
+class SimilarityRows(ModelQueries):
     """The half of an index that holds the rows; `FaissSimilarityIndex` adds the answers.
 
     Threads may search while others change it: what is searched is read once, in one piece, and
@@ -75,11 +71,6 @@ class SimilarityRows(ThreadViews):
     def total_index_size(self) -> int:
         """How many vectors there are, whatever the view."""
         return self._indexed.source.n
-
-    def get_model(self) -> Any:
-        """The model of the run; its zoo name is registered first."""
-        register()
-        return super().get_model()
 
     def add_to_index(
         self,
@@ -185,13 +176,6 @@ class SimilarityRows(ThreadViews):
         held = indexed.source if indexed.is_centred else indexed.images
         return held.vectors[rows], indexed.sample_ids[rows], labels
 
-    def compute_embeddings(self, samples: Any, model: Any = None, **kwargs: Any) -> Any:
-        """As FiftyOne's, with the run's model giving what this index holds: plain or IsoCLIP."""
-        if model is None and self.settle().embedding_map is not None:
-            isoclip = self._isoclip_model()
-            model = None if isoclip is None else isoclip.as_plain()
-        return super().compute_embeddings(samples, model=model, **kwargs)
-
     def reload(self) -> None:
         """Read the field again, if the vectors come from one, and look at the view anew."""
         if not self.is_external:
@@ -234,6 +218,10 @@ class SimilarityRows(ThreadViews):
             return Indexed.empty(patches=patches_field is not None)
         field, storage = self.config.embeddings_field, self.config.storage
         return read_field(self._dataset, field, patches_field, storage)
+
+    def image_map(self) -> EmbeddingMap | None:
+        """What plain embeddings go through to be compared as images; None compares them as is."""
+        return self.settle().embedding_map
 
     def settle(self) -> Indexed:
         """The rows, settled which map images are searched through."""
@@ -283,16 +271,6 @@ class SimilarityRows(ThreadViews):
         self._remember(model, centre)
         return replace(indexed, embedding_map=found, is_settled=True)
 
-    def _remember(self, model: IsoClipModel, centre: Centre | None) -> None:
-        """Write into the run's configuration what the vectors are compared by."""
-        if centre is not None:
-            self.config.centre = centre.digest
-        self.config.checkpoint = model.clip.checkpoint.name
-        self.config.fingerprint = model.clip.fingerprint
-        self.config.band = str(WHOLE if model.config.plain else model.band)
-        if self.key is not None:
-            self.save_config()
-
     def _trust(self, found: EmbeddingMap | None) -> None:
         """Take over a stored map, unless the field has another model or centre since."""
         dim = self._indexed.source.dim
@@ -303,23 +281,6 @@ class SimilarityRows(ThreadViews):
             same = same and centre is not None and centre.digest == self.config.centre
         if same and dim and (found is None or found.plain_dim == dim):
             self._indexed = replace(self._indexed, embedding_map=found, is_settled=True)
-
-    def _origin(self) -> Origin | None:
-        field = self.config.embeddings_field
-        if field is None:
-            return None
-        return read_origin(
-            self._dataset, embedding_path(self._dataset, field, self.config.patches_field)
-        )
-
-    def _isoclip_model(self) -> IsoClipModel | None:
-        """The model of the run, if it has one and it is one of ours."""
-        if self._model is None and self.config.model is None:
-            return None
-        from fiftyone_isoclip.dataset.model import IsoClipModel  # here, because it imports torch
-
-        model = self.get_model()
-        return model if isinstance(model, IsoClipModel) else None
 
     def _replace(self, indexed: Indexed, look_anew: bool) -> None:
         self._indexed = indexed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import fiftyone as fo
@@ -12,10 +13,16 @@ from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
 from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
+from fiftyone_isoclip.dataset.similarity_backends import check_backend, config_class
+from fiftyone_isoclip.dataset.similarity_backends.backend import TableSimilarity
+from fiftyone_isoclip.dataset.similarity_backends.config import settings_of
+from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_map import find_centre
 from fiftyone_isoclip.dataset.zoo import register
+from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import Storage, check_storage
+from fiftyone_isoclip.projector import Band
 
 
 @one_writer("brain_key")
@@ -28,11 +35,15 @@ def build_similarity(
     patches_field: str | None = None,
     batch_size: int | None = None,
     storage: Storage = "float32",
-) -> FaissSimilarityIndex:
+    backend: str = "faiss",
+    uri: str | None = None,
+    text: bool = True,
+) -> FaissSimilarityIndex | TableSimilarityIndex:
     """Embed what is not embedded yet, and make an index of the field under a brain key.
 
     The index holds every vector of the field, also of samples outside a view; search a view of it
-    with `view.sort_by_similarity(query, brain_key=...)`.
+    with `view.sort_by_similarity(query, brain_key=...)`. In a database it holds a copy of them:
+    deleting the run deletes its tables there, deleting the dataset does not.
 
     Args:
         samples: a dataset or view; its new and changed images are embedded.
@@ -44,10 +55,17 @@ def build_similarity(
         batch_size: images at a time while embedding; None leaves it to the device.
         storage: how the index holds its rows; "float16" takes half the memory, and similarities
             then err by up to 3e-4. The field is not changed.
+        backend: "faiss" searches in the memory of this process; "lancedb", "milvus" and "pgvector"
+            in a database, each by an extra of that name. They take no centred band.
+        uri: the address of the database: a folder or object store (LanceDB), a file or server
+            (Milvus), a connection string (pgvector). It is stored with the run unless it holds a
+            user or a password. Default: the environment variable of FiftyOne's own backend.
+        text: keep the plain embeddings in the database, too, to answer text; False saves their
+            room. "faiss" answers text in any case.
 
     Raises:
-        DatasetError: if the key cannot be used, another process is using it, or the field does
-            not fit.
+        DatasetError: if the key cannot be used, another process is using it, the field does not
+            fit, or the database cannot be asked.
         CheckpointError: if the checkpoint cannot be loaded.
     """
     dataset = dataset_of(samples)
@@ -57,34 +75,64 @@ def build_similarity(
     loaded = load_model(model) if isinstance(model, str) else model
     check_brain_key(dataset, brain_key)
     find_centre(dataset, loaded.band, field, patches_field)
+    said = {
+        "embeddings_field": field,
+        "patches_field": patches_field,
+        "model": loaded.zoo_name,
+        "model_kwargs": loaded.zoo_kwargs or None,
+        "storage": storage,
+    }
+    tables = None
+    if backend != "faiss":
+        tables = _open(dataset, backend, uri, loaded.band, said | {"text": text})
     embed(samples, loaded, field, patches_field=patches_field, batch_size=batch_size)
-    return _compute(dataset, loaded, brain_key, field, patches_field, storage)
-
-
-def _compute(
-    dataset: fo.Dataset,
-    model: IsoClipModel,
-    brain_key: str,
-    field: str,
-    patches_field: str | None,
-    storage: Storage,
-) -> FaissSimilarityIndex:
     try:
-        index: FaissSimilarityIndex = fob.compute_similarity(
-            dataset,
-            patches_field=patches_field,
-            embeddings=False,
-            embeddings_field=field,
-            brain_key=brain_key,
-            model=model.zoo_name,
-            model_kwargs=model.zoo_kwargs or None,
-            backend=FaissSimilarityConfig,
-            storage=storage,
-        )
-        index.prepare()
+        if tables is None:
+            return _load(dataset, brain_key, said)
+        return _fill(dataset, brain_key, tables)
     except BaseException:
         # FiftyOne registers a run before it computes it, and would leave it without results.
         if dataset.has_brain_run(brain_key):
             dataset.delete_brain_run(brain_key)
+        raise
+
+
+def _load(dataset: fo.Dataset, brain_key: str, said: dict[str, Any]) -> FaissSimilarityIndex:
+    index: FaissSimilarityIndex = fob.compute_similarity(
+        dataset, embeddings=False, brain_key=brain_key, backend=FaissSimilarityConfig, **said
+    )
+    index.prepare()
+    return index
+
+
+def _open(
+    dataset: fo.Dataset, backend: str, uri: str | None, band: Band, said: dict[str, Any]
+) -> TableSimilarity:
+    """Connect to a database before anything is embedded for it."""
+    check_backend(backend)
+    if band.centred:
+        raise DatasetError(
+            f"band {band} was asked for in {backend}, and indexes in databases take no "
+            f"centred band; use backend='faiss', or band {replace(band, centred=False)}"
+        )
+    config_cls = config_class(backend)
+    settings = settings_of(backend)
+    if uri is not None:
+        settings[config_cls.address_setting] = uri
+    config = config_cls(supports_prompts=said["text"], **settings, **said)
+    config.settle(dataset)
+    tables: TableSimilarity = config.build()
+    tables.open()
+    return tables
+
+
+def _fill(dataset: fo.Dataset, brain_key: str, tables: TableSimilarity) -> TableSimilarityIndex:
+    tables.register_run(dataset, brain_key, overwrite=False)
+    index = tables.initialize(dataset, brain_key)
+    try:
+        index.fill()
+        tables.save_run_results(dataset, brain_key, index)
+    except BaseException:
+        index.cleanup()  # only this process may know the address
         raise
     return index

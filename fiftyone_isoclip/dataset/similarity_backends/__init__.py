@@ -1,1 +1,32 @@
-"""Similarity indexes in other databases: the same searches as `faiss`, where the vectors lie."""
+"""Similarity indexes in other databases: the searches of `faiss`, with the vectors elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fiftyone_isoclip.errors import DatasetError
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
+
+BACKENDS = {"lancedb": "LanceDBConfig"}
+"""Backend -> the class of its runs' configuration, in the module of the backend's name."""
+
+
+def check_backend(backend: str) -> None:
+    """Make sure that there is such a backend.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if backend not in ("faiss", *BACKENDS):
+        names = ", ".join(["faiss", *BACKENDS])
+        raise DatasetError(f"backend {backend!r} was asked for; choose one of {names}")
+
+
+def config_class(backend: str) -> type[TableConfig]:
+    """The configuration of runs on a database; its module does not import the database's client."""
+    module = importlib.import_module(f"{__name__}.{backend}")
+    found: Any = getattr(module, BACKENDS[backend])
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,84 @@
+"""What makes, opens and deletes an index in a database, whichever it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fiftyone.brain.similarity import Similarity
+
+from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
+from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
+from fiftyone_isoclip.dataset.similarity_backends.tables import Tables
+from fiftyone_isoclip.errors import DatasetError, IsoClipError
+
+
+class TableSimilarity(Similarity):
+    """Makes indexes of a backend, which says how its tables are opened."""
+
+    config: TableConfig
+
+    @staticmethod
+    def open_tables(config: Any) -> Tables:
+        """The tables that a configuration names; nothing need lie in the database yet."""
+        raise NotImplementedError
+
+    def initialize(self, samples: Any, brain_key: str | None) -> TableSimilarityIndex:
+        """An index without vectors, whose tables have names that the run already knows.
+
+        Raises:
+            DatasetError: nobody said where the database is.
+        """
+        index = TableSimilarityIndex(samples, self.config, brain_key, backend=self)
+        if self.config.images_table is None:
+            self.config.settle(samples._root_dataset)
+        if brain_key is not None:
+            index.save_config()  # first, so that deleting a run that was killed finds its tables
+        return index
+
+    def open(self) -> Tables:
+        """Connect to the database.
+
+        Raises:
+            DatasetError: nobody said where it is, or it cannot be reached.
+            IsoClipError: its client is not installed.
+        """
+        self.config.need_address()
+        try:
+            return self.open_tables(self.config)
+        except IsoClipError:
+            raise
+        except ImportError as error:
+            raise IsoClipError(
+                f"an index in {self.config.method} needs its client; install it with: pip install "
+                f"'fiftyone-isoclip[{self.config.method}]'"
+            ) from error
+        except Exception as error:  # each database has its own, and none of them is ours
+            raise self.away(error) from error
+
+    def away(self, error: Exception) -> DatasetError:
+        """The sentence for an error of the database."""
+        address = self.config.connected_address or ""
+        place = self.config.hide(address)
+        told = " ".join(self.config.hide(str(error)).split()) or type(error).__name__
+        return DatasetError(
+            f"{self.config.method} at {place} did not do what was asked: {told[:300]}; see that "
+            "the database is there and can be written, and run the same again"
+        )
+
+    def cleanup(self, samples: Any, key: str) -> None:
+        """Delete the tables of a run that is being deleted.
+
+        Raises:
+            DatasetError: the database cannot be asked; the message names the tables.
+        """
+        dataset = samples._root_dataset
+        cached = dataset._brain_cache.get(key)
+        if cached is None:
+            self.config.load_credentials()
+            cached = TableSimilarityIndex(dataset, self.config, None, backend=self)
+        try:
+            cached.cleanup()
+        except IsoClipError as error:
+            names = [self.config.images_table, self.config.texts_table]
+            tables = " and ".join(name for name in names if name)
+            raise DatasetError(f"the tables {tables} of index {key!r} stay: {error}") from error

@@ -1,0 +1,140 @@
+"""What a run on a database remembers, and what it must not: addresses that hold a secret."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import fiftyone as fo
+import fiftyone.brain as fob
+from fiftyone.brain.similarity import SimilarityConfig
+
+from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.index import Storage, check_storage
+
+_CHOSEN_HERE = ("config_cls", "metric", "table_name", "collection_name", "index_name")
+"""Settings of FiftyOne's backends that its indexes may share and ours do not."""
+
+_SECRETS = ("password", "user=", "token", "secret", "key=")
+
+
+class TableConfig(SimilarityConfig):
+    """Put before FiftyOne's configuration of a database, whose settings and variables it keeps.
+
+    Args:
+        checkpoint: the checkpoint that made the vectors, if known.
+        band: the band images are searched with, as "TOP/BOTTOM", if known.
+        fingerprint: of the weights that made the vectors, if known.
+        storage: "float32", or "float16" for half the room and similarities within 5e-4.
+        text: whether plain embeddings are kept in a table of their own, to answer text.
+        address: of the database; None if it holds a secret, and then the environment has to
+            name it in every session.
+        images_table: the name of the table of what images are compared by, chosen when built.
+        texts_table: the name of the table of plain embeddings, if there is one.
+        **settings: see FiftyOne's configuration.
+    """
+
+    address_setting: ClassVar[str] = "uri"
+    """What FiftyOne's configuration calls the address of the database."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str | None = None,
+        band: str | None = None,
+        fingerprint: str | None = None,
+        storage: Storage = "float32",
+        text: bool = True,
+        address: str | None = None,
+        images_table: str | None = None,
+        texts_table: str | None = None,
+        **settings: Any,
+    ) -> None:
+        given = {self.address_setting: address} | settings
+        super().__init__(**given | {"metric": "cosine"})
+        self.checkpoint = checkpoint
+        self.band = band
+        self.fingerprint = fingerprint
+        self.storage = check_storage(storage)
+        self.text = text
+        self.address = address
+        self.images_table = images_table
+        self.texts_table = texts_table
+
+    @property
+    def connected_address(self) -> str | None:
+        """Where the database is, also if that is not stored; None if nobody said."""
+        found: str | None = getattr(self, self.address_setting)
+        return found
+
+    def load_credentials(self, **given: Any) -> None:
+        """Find out where the database is: as given, else as stored, else from the environment."""
+        if given.get(self.address_setting) is None:
+            given[self.address_setting] = self.address
+        super().load_credentials(**given)
+
+    def need_address(self) -> str:
+        """Where the database is.
+
+        Raises:
+            DatasetError: nobody said.
+        """
+        address = self.connected_address
+        if address is None:
+            variable = f"FIFTYONE_BRAIN_SIMILARITY_{self.method}_{self.address_setting}".upper()
+            raise DatasetError(
+                f"an index in {self.method} needs the address of its database, and none is stored "
+                f"with it: set the environment variable {variable}, or give uri=... when you build "
+                "it (an address with a user or a password is never stored)"
+            )
+        return address
+
+    def settle(self, dataset: fo.Dataset) -> None:
+        """Choose names for the tables and decide whether the address is stored.
+
+        Raises:
+            DatasetError: nobody said where the database is.
+        """
+        address = self.need_address()
+        if self.address_setting == "uri" and ":" not in address:
+            address = str(Path(address).expanduser().absolute())  # found from other folders, too
+            setattr(self, self.address_setting, address)
+        self.address = None if holds_secret(address) else address
+        # Names of datasets can be alike, or change.
+        self.images_table = f"{_owned_by(dataset)}{secrets.token_hex(4)}"
+        self.texts_table = f"{self.images_table}_text" if self.text else None
+
+    def is_owned_by(self, dataset: fo.Dataset) -> bool:
+        """Whether the tables are of this dataset; a clone has the run of the one it was made of."""
+        return (self.images_table or "").startswith(_owned_by(dataset))
+
+    def hide(self, told: str) -> str:
+        """Words of the database without the address, if that holds a secret."""
+        address = self.connected_address
+        if address is None or not holds_secret(address):
+            return told
+        told = told.replace(address, "its address")
+        password = urlsplit(address).password if "://" in address else None
+        return told.replace(password, "***") if password else told
+
+
+def settings_of(backend: str) -> dict[str, Any]:
+    """What the environment and FiftyOne's brain config say of connecting to a database."""
+    found = dict(fob.brain_config.similarity_backends.get(backend, {}))
+    return {name: value for name, value in found.items() if name not in _CHOSEN_HERE}
+
+
+def holds_secret(address: str) -> bool:
+    """Whether an address names a user or a password; when in doubt, it does."""
+    told = address.lower()
+    try:
+        named = "@" in urlsplit(address).netloc
+    except ValueError:  # no address at all, which its database will say
+        return True
+    return named or any(word in told for word in _SECRETS)
+
+
+def _owned_by(dataset: fo.Dataset) -> str:
+    return f"isoclip_{dataset._doc.id}_"
