@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import fiftyone as fo
 import fiftyone.plugins as fop
 import numpy as np
 import pytest
-from sybil import Document, Example, Sybil
+from sybil import Document, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
-
-
-def run_commands(example: Example) -> None:
-    """Run each line of a console block, the command being that of this environment."""
-    for line in str(example.parsed).splitlines():
-        program, *arguments = shlex.split(line)
-        assert program == "isoclip", f"a console block runs {program!r}, which is not ours"
-        command = [sys.executable, "-W", "ignore", "-m", "fiftyone_isoclip.cli", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+from tests.console import run_commands
 
 
 @pytest.fixture

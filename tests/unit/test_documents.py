@@ -16,6 +16,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/evidence.md",
     "docs/reliability.md",
+    "docs/scale.md",
 ]
 
 

@@ -1,0 +1,62 @@
+"""Every command and every Python block of docs/scale.md runs as it stands there, on one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fiftyone as fo
+import pyarrow.parquet as pq
+import pytest
+from sybil import Document, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from fiftyone_isoclip.demo.scenes import render_scene
+from tests.console import run_commands
+from tests.ray_runs import quiet_ray
+from tests.stores import bytes_of
+
+pytest.importorskip("ray", reason="Ray is an extra")
+pytest.importorskip("lancedb", reason="LanceDB is an extra")
+
+DATASET = "photos-2026"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a few photos, two of them the same picture."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        render_scene(seed, 128).image.save(photos / f"{seed}.png")
+    render_scene(0, 128).image.save(photos / "0-again.jpg", quality=92)
+    monkeypatch.chdir(tmp_path)
+    with quiet_ray() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path
+    if fo.dataset_exists(DATASET):
+        fo.delete_dataset(DATASET)
+
+
+@pytest.fixture
+def page(repo_root: Path) -> Document:
+    parsers = [PythonCodeBlockParser(), CodeBlockParser("console", run_commands)]
+    return Sybil(parsers=parsers).parse(repo_root / "docs" / "scale.md")
+
+
+def test_the_commands_run_on_one_machine_and_mean_what_they_say(page, folder):
+    blocks = list(page.examples())
+    assert len(blocks) == 3
+    for example in blocks:
+        example.evaluate()
+
+    assert bytes_of(folder / "store") == bytes_of(folder / "store-by-ray")
+    rows = pq.read_table(folder / "duplicates.parquet").to_pylist()
+    assert {Path(row["path"]).name for row in rows} == {"0.png", "0-again.jpg"}
+    assert pq.read_table(folder / "by-ray.parquet").to_pylist() == rows
+
+    dataset = page.namespace["dataset"]
+    assert len(dataset) == 7
+    assert len(dataset.load_saved_view("duplicates")) == 2
+    nearest = [Path(path).name for path in page.namespace["near"].values("filepath")]
+    assert set(nearest[:2]) == {"0.png", "0-again.jpg"}
