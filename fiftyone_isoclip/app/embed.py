@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, Literal
 
 import fiftyone.operators.types as types
@@ -135,9 +136,12 @@ class ComputeEmbeddings(SteppedOperator):
             yield Step(f"Building the similarity index {brain_key}")
             build_similarity(samples, model, brain_key=brain_key, field=field)
         seconds = round(report.seconds, 1)
+        # All of them are on the samples; a result has to fit into a document of the queue.
+        failed = dict(islice(report.failed.items(), SHOWN_FAILURES))
         return {
             **asdict(report),
             "seconds": seconds,
+            "failed": failed,
             "n_failed": len(report.failed),
             "brain_key": brain_key,
         }
@@ -162,8 +166,9 @@ class ComputeEmbeddings(SteppedOperator):
         if result.get("brain_key"):
             outputs.str("brain_key", label="Similarity index")
         if failed := result.get("failed"):
-            shown = [f"- {id_}: {why}" for id_, why in list(failed.items())[:SHOWN_FAILURES]]
-            more = f"\n\nand {len(failed) - len(shown)} more" if len(failed) > len(shown) else ""
+            shown = [f"- {id_}: {why}" for id_, why in failed.items()]
+            left = result["n_failed"] - len(failed)
+            more = f"\n\nand {left} more" if left else ""
             reasons = f"Why they failed, by sample id (field {result['field']}_error):\n\n"
             outputs.md(reasons + "\n".join(shown) + more, name="reasons")
         return outputs

@@ -14,8 +14,12 @@ from fiftyone_isoclip.app.forms import REFUSAL, Context, is_from_app, refuse
 from fiftyone_isoclip.app.plan_tokens import is_good, mint_token, redeem_token
 from fiftyone_isoclip.app.steps import Step, Steps, finish
 from fiftyone_isoclip.app.told import tell_error
+from fiftyone_isoclip.app.worker import attend
+from fiftyone_isoclip.errors import IsoClipError
 
 logger = logging.getLogger(__name__)
+
+PLUGIN = "@isoclip/isoclip"
 
 PANEL = "isoclip"
 """The name of the panel."""
@@ -41,6 +45,8 @@ class SteppedOperator(foo.Operator, ABC):
     description: ClassVar[str]
     risk: ClassVar[types.RiskLevel] = types.RiskLevel.MEDIUM
     """What it replaces are values of its own, which can be made again, unless it says otherwise."""
+    schedulable: ClassVar[bool] = True
+    """Whether it does anything where nobody looks at the App."""
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -54,7 +60,7 @@ class SteppedOperator(foo.Operator, ABC):
             dark_icon="/assets/icon-dark.svg",
             dynamic=True,
             execute_as_generator=True,
-            allow_delegated_execution=True,
+            allow_delegated_execution=self.schedulable,
             risk_level=self.risk,
         )
 
@@ -100,10 +106,10 @@ class SteppedOperator(foo.Operator, ABC):
         return drawn
 
     def resolve_run_name(self, ctx: Context) -> str:
-        """The name of a delegated run; FiftyOne asks for it when it is about to queue one."""
+        """The name of a scheduled run; FiftyOne asks for it when it is about to queue one."""
         if _is_asked_now(ctx):
             redeem_token(ctx.params.pop(TOKEN, None), purpose_of(self.uri, ctx.dataset))
-        return str(self.name)
+        return self.label
 
     def execute(self, ctx: Context) -> Any:
         """Stream steps to the App; do the same work at once for Python and delegated runs."""
@@ -115,11 +121,20 @@ class SteppedOperator(foo.Operator, ABC):
         return types.Property(self.describe(ctx.results or {}))
 
     def _finish(self, ctx: Context) -> dict[str, Any]:
-        def show(step: Step) -> None:
-            if ctx.delegated:
+        if ctx._delegated_operation_id is None:
+            return finish(self.steps(ctx), lambda _: None)
+        with attend(ctx._delegated_operation_id) as check_wanted:
+
+            def show(step: Step) -> None:
+                check_wanted()
                 ctx.set_progress(progress=step.share, label=step.label)
 
-        return finish(self.steps(ctx), show)
+            try:
+                return finish(self.steps(ctx), show)
+            except Exception as error:
+                # FiftyOne keeps the whole traceback; its last line is what the App can tell.
+                told = tell_error(error, ctx.params, logger, "what its worker printed")
+                raise IsoClipError(" ".join(told.split())) from None
 
     def _stream(self, ctx: Context) -> Generator[Any, None, None]:
         try:

@@ -30,10 +30,11 @@ class ReviewDuplicates(SteppedOperator):
     label = "IsoCLIP: Review duplicates"
     description = "Open the panel that shows duplicates group by group"
     risk = types.RiskLevel.LOW
+    schedulable = False
 
-    def __call__(self, samples: Any, *, key: str = DEFAULT_KEY, delegate: bool = False) -> Any:
+    def __call__(self, samples: Any, *, key: str = DEFAULT_KEY) -> Any:
         """Run it from Python on a dataset; -> FiftyOne's ExecutionResult."""
-        return self.run(samples, {"key": key}, delegate=delegate)
+        return self.run(samples, {"key": key}, delegate=False)
 
     def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Semaphore
@@ -27,13 +27,20 @@ Steps = Generator[Step, None, Result]
 
 
 def finish(steps: Steps[Result], tell: Callable[[Step], object]) -> Result:
-    """Run steps to their end, telling each, and return their result."""
+    """Run steps to their end, telling each, and return their result.
+
+    An error of ``tell`` ends the steps, and what they do at that moment, before it is raised.
+    """
     while True:
         try:
-            tell(next(steps))
+            step = next(steps)
         except StopIteration as end:
             result: Result = end.value
             return result
+        try:
+            tell(step)
+        except Exception as error:
+            steps.throw(error)
 
 
 PATIENCE_SECONDS = 20.0
@@ -75,6 +82,12 @@ def follow(
         while (step := told.get()) is not None:
             yield step
             wanted.release()
+    except Exception:
+        # Thrown in by `finish`, whose thread nobody else waits for.
+        left.set()
+        wanted.release()
+        wait([doing])
+        raise
     finally:
         left.set()
         wanted.release()

@@ -16,13 +16,19 @@ _QUOTED = re.compile(rf"""(?P<quote>['"])(?P<path>{_ROOT}.*?)(?P=quote)""", re.D
 _BARE = re.compile(rf"""(?<![\w/.:])(?P<path>{_ROOT}[^\s'",;()<>]+)""")
 
 
-def tell_error(error: Exception, asked: Mapping[str, Any], logger: logging.Logger) -> str:
-    """A sentence for the App; what it leaves out is in the log of the App's server.
+def tell_error(
+    error: Exception,
+    asked: Mapping[str, Any],
+    logger: logging.Logger,
+    log: str = "the log of the App's server",
+) -> str:
+    """A sentence for the App; what it leaves out is logged.
 
     Args:
         error: what was raised.
         asked: the parameters of the request; paths in them may be told again.
         logger: where an error that is not one of ours is written in full.
+        log: what a person calls the place that ``logger`` writes to.
     """
     if isinstance(error, IsoClipError):
         told = without_paths(str(error), asked)
@@ -32,7 +38,7 @@ def tell_error(error: Exception, asked: Mapping[str, Any], logger: logging.Logge
     # Its message is somebody else's: it can hold anything, such as a path or a password.
     number = secrets.token_hex(4)
     logger.error("error %s", number, exc_info=error)
-    return f"{type(error).__name__}: look for error {number} in the log of the App's server"
+    return f"{type(error).__name__}: look for error {number} in {log}"
 
 
 def without_paths(sentence: str, asked: Mapping[str, Any]) -> str:

@@ -200,4 +200,5 @@ def test_vectors_can_be_kept_in_files_alone(
 def test_a_browser_reaches_only_the_tabs_actions() -> None:
     assert set(RunsTab.actions) == {
         "bring_up_to_date", "show", "show_failed", "embed", "rename", "delete",
+        "result", "cancel", "take_up", "put_away",
     }  # fmt: skip

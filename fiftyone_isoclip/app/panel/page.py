@@ -154,6 +154,11 @@ class Page:
         """A line of text to type."""
         self._drawn.str(name, label=label, default=default)
 
+    def redraw(self, seconds: int) -> None:
+        """Have the panel drawn anew after some seconds, for what goes on elsewhere."""
+        timer = types.TimerView(interval=1000 * seconds, on_interval=self._event)
+        self._drawn.view(f"{self._tab}_timer", timer)
+
     def tabs(self, name: str, choices: Mapping[str, str], default: str) -> None:
         """A row of tabs: value -> what is shown."""
         view = types.TabsView()

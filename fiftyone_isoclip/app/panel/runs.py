@@ -9,6 +9,7 @@ from typing import ClassVar
 from fiftyone import ViewField as F
 
 from fiftyone_isoclip.app.panel.page import Page
+from fiftyone_isoclip.app.panel.scheduled import SCHEDULED_ACTIONS, show_scheduled
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt
 from fiftyone_isoclip.app.run_forms import describe_counts, describe_kind
@@ -54,6 +55,7 @@ class RunsTab(Tab):
     label = "Runs"
     actions: ClassVar[Mapping[str, Action]] = {
         **STALE_ACTIONS,
+        **SCHEDULED_ACTIONS,
         "show": _show_run,
         "show_failed": _show_failed,
         "embed": _embed,
@@ -63,6 +65,7 @@ class RunsTab(Tab):
 
     def show(self, ctx: Context, page: Page) -> None:
         """Draw it."""
+        show_scheduled(ctx, page)
         fields, runs = list_fields(ctx.dataset), list_runs(ctx.dataset)
         _draw_fields(page, fields)
         if fields or runs:

@@ -6,11 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from fiftyone_isoclip.app.operator import PANEL, QUIET, TOKEN, purpose_of
+from fiftyone_isoclip.app.operator import PANEL, PLUGIN, QUIET, TOKEN, purpose_of
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.plan_tokens import mint_token
-
-PLUGIN = "@isoclip/isoclip"
 
 Context = Any
 """A fiftyone.operators.ExecutionContext; FiftyOne ships no types."""

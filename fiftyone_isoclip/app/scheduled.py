@@ -1,0 +1,157 @@
+"""Runs that were scheduled in the App, as FiftyOne's queue holds them, and what ends them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import fiftyone as fo
+from bson import ObjectId
+from fiftyone.factory import DelegatedOperationPagingParams
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import ExecutionResult
+
+from fiftyone_isoclip.app.operator import PLUGIN
+from fiftyone_isoclip.app.told import without_paths
+from fiftyone_isoclip.errors import IsoClipError
+
+SHOWN_SCHEDULED = 10
+
+SILENT_SECONDS = 60.0
+"""After how long a worker that said nothing is taken for dead; it speaks every `BEAT_SECONDS`."""
+
+State = Literal["queued", "running", "silent", "completed", "failed"]
+
+_CLASS = re.compile(r"^[\w.]+: ")
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRun:
+    """One run of the queue; ``told`` is the step it is at, or why it failed.
+
+    A run is ``silent`` if a worker began it and has said nothing for `SILENT_SECONDS`. ``since`` is
+    when it was queued, begun or ended, in UTC; ``share`` of it is done, in [0, 1], or None if that
+    is not known; ``result`` is what the operator returned.
+    """
+
+    id: str
+    operator: str
+    label: str
+    state: State
+    since: datetime | None
+    told: str
+    share: float | None
+    result: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.state in ("completed", "failed")
+
+
+def list_scheduled(dataset: fo.Dataset) -> list[ScheduledRun]:
+    """The runs of this package's operators on a dataset that were not put away, latest first."""
+    found = DelegatedOperationService().list_operations(
+        operator={"$regex": f"^{PLUGIN}/"},
+        dataset_id=dataset._doc.id,
+        paging=DelegatedOperationPagingParams(limit=SHOWN_SCHEDULED),
+    )
+    return [_read(operation) for operation in found]
+
+
+def find_scheduled(dataset: fo.Dataset, id_: str) -> ScheduledRun:
+    """One of them, by its id.
+
+    Raises:
+        IsoClipError: there is none of this id, or it is of another dataset or plugin.
+    """
+    found = None
+    if ObjectId.is_valid(id_):
+        found = DelegatedOperationService().list_operations(
+            _id=ObjectId(id_), operator={"$regex": f"^{PLUGIN}/"}, dataset_id=dataset._doc.id
+        )
+    if not found:
+        raise IsoClipError(f"dataset {dataset.name!r} has no scheduled run {id_!r}")
+    return _read(found[0])
+
+
+def cancel(dataset: fo.Dataset, id_: str) -> None:
+    """Take a run out of the queue, or let its worker end it; what it stored stays.
+
+    Raises:
+        IsoClipError: there is no such run, or it has ended.
+    """
+    run = find_scheduled(dataset, id_)
+    if run.ended:
+        raise IsoClipError(f"{run.label} has {run.state} already")
+    _fail(run, "it was cancelled; what it stored before is kept")
+
+
+def take_up(dataset: fo.Dataset, id_: str) -> None:
+    """Queue a run again that failed, was cancelled, or whose worker is gone.
+
+    Raises:
+        IsoClipError: there is no such run, or it waits, goes on or is completed.
+    """
+    run = find_scheduled(dataset, id_)
+    if run.state == "silent":
+        _fail(run, "its worker was gone, and it was queued again")
+    elif run.state != "failed":
+        raise IsoClipError(f"{run.label} is {run.state}: only what failed is taken up again")
+    queue = DelegatedOperationService()
+    queue.rerun_operation(ObjectId(id_))
+    queue.archive_operation(ObjectId(id_))
+
+
+def put_away(dataset: fo.Dataset, id_: str) -> None:
+    """List a run no more that has ended; FiftyOne keeps it in its archive.
+
+    Raises:
+        IsoClipError: there is no such run, or it has not ended.
+    """
+    run = find_scheduled(dataset, id_)
+    if not run.ended:
+        raise IsoClipError(f"{run.label} is {run.state}: cancel it first")
+    DelegatedOperationService().archive_operation(ObjectId(id_))
+
+
+def _fail(run: ScheduledRun, why: str) -> None:
+    DelegatedOperationService().set_failed(ObjectId(run.id), result=ExecutionResult(error=why))
+
+
+def _read(operation: Any) -> ScheduledRun:
+    state: State = operation.run_state
+    status, result = operation.status, operation.result
+    if state == "running" and _is_silent(operation):
+        state = "silent"
+    told = (status.label if status else None) or ""
+    return ScheduledRun(
+        id=str(operation.id),
+        operator=str(operation.operator),
+        label=str(operation.label),
+        state=state,
+        since=operation.completed_at
+        or operation.failed_at
+        or operation.started_at
+        or operation.queued_at,
+        told=_sentence(result and result.error) if state == "failed" else told,
+        share=status.progress if status else None,
+        result=result.result if result and state == "completed" else None,
+    )
+
+
+def _is_silent(operation: Any) -> bool:
+    """Whether its worker, which `attend` makes speak, has said nothing for long."""
+    heard = operation.updated_at
+    # Beware: FiftyOne writes the time in UTC and does not say so.
+    return bool(datetime.utcnow() - heard > timedelta(seconds=SILENT_SECONDS))
+
+
+def _sentence(error: str | None) -> str:
+    """What went wrong, of the traceback that FiftyOne keeps."""
+    if not error:
+        return "it was marked as failed"
+    last = error.strip().splitlines()[-1]
+    return without_paths(_CLASS.sub("", last), {})
