@@ -23,6 +23,7 @@ COMMANDS = (
     "embed",
     "evaluate",
     "verify",
+    "import",
     "models",
     "spectrum",
     "tune",
@@ -39,7 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name in COMMANDS:
-    app.command(_name)(getattr(import_module(f"fiftyone_isoclip.cli.{_name}"), f"run_{_name}"))
+    _module = {"import": "import_store"}.get(_name, _name)  # no module can have that name
+    app.command(_name)(getattr(import_module(f"fiftyone_isoclip.cli.{_module}"), f"run_{_module}"))
 
 
 def _print_version(asked: bool) -> None:

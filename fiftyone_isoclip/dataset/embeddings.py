@@ -111,8 +111,8 @@ def embed(
     insist(dataset, prepare)
     targets = keeping.without_lost(insist(dataset, lambda: list_targets(samples, fields)))
     sources = {target.id: target.source_now(clip.fingerprint) for target in targets}
-    _check_reachable(targets, sources)
-    stale = [t for t in targets if overwrite or t.source is None or t.source != sources[t.id]]
+    stale = [t for t in targets if overwrite or not t.is_current(sources[t.id])]
+    _check_reachable(stale, sources)
     paths, boxes = [target.path for target in stale], [target.box for target in stale]
     batches = embed_images(clip, paths, boxes=boxes, batch_size=batch_size)
     begun = time.perf_counter()
@@ -139,11 +139,11 @@ def _check_plain(clip: Clip) -> None:
         )
 
 
-def _check_reachable(targets: Sequence[Target], sources: Mapping[str, str | None]) -> None:
+def _check_reachable(stale: Sequence[Target], sources: Mapping[str, str | None]) -> None:
     """Refuse to clear every vector because a disk is not mounted."""
-    if any(target.source for target in targets) and not any(sources.values()):
+    if any(target.source for target in stale) and not any(sources.values()):
         raise DatasetError(
-            f"none of the {len(targets)} files can be found, the first is {targets[0].path}; "
+            f"none of the {len(sources)} files can be found, the first is {stale[0].path}; "
             "is their disk mounted? Nothing was changed"
         )
 

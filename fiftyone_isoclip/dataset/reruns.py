@@ -117,6 +117,7 @@ def _verb(run: SavedRun) -> Callable[..., object]:
 def _is_due(samples: Any, field: str, fingerprint: str) -> bool:
     targets = list_targets(samples, Fields(field))
     return any(
-        target.source is None or target.source_now(fingerprint) not in (None, target.source)
+        target.source is None
+        or ((now := target.source_now(fingerprint)) and not target.is_current(now))
         for target in targets
     )

@@ -59,6 +59,16 @@ class Fields:
         return f"{self.embedding}_error"
 
 
+ELSEWHERE = "elsewhere"
+"""Stands in a source for the time of a file that another machine read."""
+
+
+def source_of(fingerprint: str, size: int | None, read: int | str) -> str:
+    """What a vector was made from: weights, the bytes of a file, and its time or `ELSEWHERE`."""
+    # Sixteen digits tell checkpoints apart, and the string is stored with every vector.
+    return " ".join([fingerprint[:16], *([] if size is None else [str(size)]), str(read)])
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One image, or one box (relative x, y, w, h) of it, and what is stored for it now.
@@ -79,9 +89,17 @@ class Target:
             state = Path(self.path).stat()
         except (OSError, ValueError):
             return None
-        # Sixteen digits tell checkpoints apart, and the string is stored with every vector.
         box = "" if self.box is None else " " + ",".join(f"{number:.6g}" for number in self.box)
-        return f"{fingerprint[:16]} {state.st_size} {state.st_mtime_ns}{box}"
+        return source_of(fingerprint, state.st_size, state.st_mtime_ns) + box
+
+    def is_current(self, now: str | None) -> bool:
+        """Whether its vector was made from the file that this source of now tells of.
+
+        Of a file that another machine read only the size is known, and it need not be here.
+        """
+        if self.source is None or not self.source.endswith(ELSEWHERE):
+            return self.source is not None and self.source == now
+        return now is None or now.startswith(self.source.removesuffix(ELSEWHERE))
 
 
 def list_targets(samples: Any, fields: Fields) -> list[Target]:
@@ -104,7 +122,7 @@ def list_changed(samples: Any, field: str, fingerprint: str) -> set[str]:
         return set()
     targets = list_targets(samples, fields)
     now = ((target, target.source_now(fingerprint)) for target in targets if target.source)
-    return {target.id for target, source in now if source not in (None, target.source)}
+    return {target.id for target, source in now if source and not target.is_current(source)}
 
 
 def _whole_images(samples: Any, fields: Fields) -> Iterator[Target]:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ from fiftyone_isoclip.app.panel.panel import TABS
 from fiftyone_isoclip.cli.commands import COMMANDS
 from fiftyone_isoclip.dataset.resolving import archive_name
 from fiftyone_isoclip.errors import IsoClipError
+from tests.made_stores import make_store
 from tests.operators import Offered
 from tests.panels import Panel, texts
 from tests.pictures import draw_many
@@ -126,11 +128,22 @@ def remove_files(case: Case) -> int:
     return gone
 
 
+def import_again(case: Case) -> Any:
+    """Import a store of the very images that the dataset has, by their sample ids."""
+    pytest.importorskip("pyarrow", reason="stores of shards need the extra ray")
+    ids, paths = case.dataset.values(["id", "filepath"])
+    with TemporaryDirectory() as folder:
+        failures = dict.fromkeys(range(case.failed), "it is no image")
+        store = make_store(Path(folder), paths, ids=ids, failures=failures)
+        return verbs.import_store(store.uri, case.dataset, field="imported")
+
+
 # In the order of a session: what a verb made is what the next one reads.
 VERBS: dict[str, Callable[[Case], Any]] = {
     "register": lambda _: verbs.register(),
     "load_model": lambda _: verbs.load_model(MODEL),
     "embed": lambda c: verbs.embed(c.samples, MODEL, "mine", progress=False),
+    "import_store": import_again,
     "fit_centre": lambda c: verbs.fit_centre(c.samples),
     "upgrade": lambda c: verbs.upgrade(c.samples, FIELD, MODEL),
     "find_duplicates": lambda c: verbs.find_duplicates(c.samples, least=0.5, at_most=1),
@@ -189,6 +202,10 @@ WITH_THE_PLAN = {"apply_file_removal", "undo_file_removal"}
 
 EXPECTED: dict[str, Callable[[Case, Any], bool]] = {
     "embed": lambda c, r: (r.computed + len(r.failed), r.kept) == (c.n, 0),
+    "import_store": lambda c, r: (
+        (r.images, r.failed, r.added, r.written)
+        == (len(c.dataset), c.failed, 0, len(c.dataset) - c.failed)
+    ),
     "upgrade": lambda c, r: (r.n_upgraded, len(r.skipped)) == (c.held, c.n - c.held),
     "find_duplicates": lambda c, r: sum(len(g.copies) for g in r.groups) == c.copies,
     "find_exact_duplicates": lambda c, r: sum(len(g.copies) for g in r.groups) == c.copies,
@@ -302,8 +319,8 @@ def test_f09_every_tab_of_the_panel_is_drawn(case: Case, caplog) -> None:
 
 SHAPES = {"none": (0, 0), "one": (1, 0), "two": (2, 0), "same": (4, 3), "failed": (3, 0)}
 """How many files there are, and how many are copies."""
-NO_IMAGES = {"demo", "models", "spectrum", "verify", "install", "doctor"}
-"""Commands that are given no images; `demo` makes its own, `verify` reads a store."""
+NO_IMAGES = {"demo", "models", "spectrum", "verify", "import", "install", "doctor"}
+"""Commands that are given no images; `demo` makes its own, `verify` and `import` read a store."""
 
 
 @pytest.mark.parametrize("shape", SHAPES)

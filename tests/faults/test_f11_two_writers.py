@@ -88,6 +88,8 @@ ONE_WRITE = {"prefer_keeper"}
 """What writes at one go, where the last one counts."""
 BY_PLAN = {"plan_file_removal", "apply_file_removal", "undo_file_removal"}
 """What is given a plan, which names the dataset; the files have a journal of their own."""
+FROM_FILES = {"import_store"}
+"""What is given a file or a store first, and then the dataset."""
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_f11_two_who_judge_at_once_are_both_heard(dataset, fill, writers):
 
 def test_f11_every_verb_that_writes_is_told_who_holds_its_name(dataset, writers):
     public = {name for name in verbs.__all__ if inspect.isroutine(getattr(verbs, name))}
-    assert public == {*WRITERS, *READERS, *ONE_WRITE, *BY_PLAN}
+    assert public == {*WRITERS, *READERS, *ONE_WRITE, *BY_PLAN, *FROM_FILES}
     holder = writers[0]
     schema = list(dataset.get_field_schema())
     names = ("held", VERDICTS_FIELD, archive_name(dataset))
@@ -201,6 +203,23 @@ def test_f11_every_verb_that_writes_is_told_who_holds_its_name(dataset, writers)
         assert holder.answer() == "done"
     assert list(dataset.get_field_schema()) == schema
     assert dataset.list_runs() == dataset.list_brain_runs() == []
+
+
+def test_f11_an_import_is_told_too(dataset, writers, tmp_path):
+    pytest.importorskip("pyarrow", reason="stores of shards need the extra ray")
+    from fiftyone_isoclip.dataset.imports import SAMPLES
+    from tests.made_stores import make_store
+
+    store = make_store(tmp_path / "store", ["/nowhere/0.png"])
+    for name in ("held", SAMPLES):  # of two imports into two fields one makes the samples
+        writers[0].order(dataset, "hold", name)
+        assert writers[0].answer() == "inside"
+        with pytest.raises(DatasetError, match=told_of(writers[0].process.pid)):
+            verbs.import_store(store.uri, dataset, field="held")
+        writers[0].say("go on")
+        assert writers[0].answer() == "done"
+    assert len(dataset) == 0
+    assert not dataset.has_field("held")
 
 
 def test_f11_the_app_tells_it_too(dataset, ids, writers):

@@ -50,15 +50,16 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "encoder": ({"projector"}, PIXELS),
     "index": (set(), VECTORS),
     "files": ({"projector", "encoder", "index"}, {"PIL", "scipy"}),
-    "shards": ({"encoder", "index", "files"}, {"pyarrow"}),
+    "shards": ({"projector", "encoder", "index", "files"}, {"pyarrow"}),
     # What runs workers; the workers themselves know no engine.
-    "shards/ray_engine": ({"encoder", "index", "files"}, {"pyarrow", "ray"}),
+    "shards/ray_engine": ({"projector", "encoder", "index", "files"}, {"pyarrow", "ray"}),
+    "shards/ray_cluster": (set(), {"ray"}),
     "evaluation": (
         {"projector", "encoder", "index", "files"},
         VECTORS | {"PIL", "imagehash", "jinja2", "matplotlib"},
     ),
     "dataset": (
-        {"projector", "encoder", "index", "files", "evaluation"},
+        {"projector", "encoder", "index", "files", "evaluation", "shards"},
         HEAVY - {"imagehash", "jinja2", "matplotlib", "open_clip", "pyarrow", "ray"},
     ),
     "app": ({"projector", "encoder", "files", "evaluation", "dataset"}, {"fiftyone"}),

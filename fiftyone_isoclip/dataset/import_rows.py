@@ -1,0 +1,143 @@
+"""The images of a store of shards, piece by piece: which samples are theirs, and what these get."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
+from bson import ObjectId
+
+from fiftyone_isoclip.dataset.targets import ELSEWHERE, Fields, Target, list_targets, source_of
+from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.shards import Shard
+
+ROWS_AT_ONCE = 4096
+
+OTHER_FILE = "its file has another size than the one that was embedded; embed() it here"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece:
+    """Some images of a store.
+
+    Shapes: ``ids``, ``paths`` (on this machine, None if unknown) and ``sizes`` (n,). ``vectors``
+    and ``reasons`` go by the row.
+    """
+
+    ids: tuple[str, ...]
+    paths: tuple[str | None, ...]
+    sizes: tuple[int | None, ...]
+    vectors: Mapping[int, npt.NDArray[np.float32]]
+    reasons: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """What a sample gets: a vector and what that was made from, or the reason why it gets none."""
+
+    target: Target
+    vector: npt.NDArray[np.float32] | None = None
+    source: str | None = None
+    reason: str | None = None
+
+
+def pieces(shard: Shard, media_root: str | None) -> Iterator[Piece]:
+    """Cut a shard into pieces that a database takes at once."""
+    vectors = dict(zip(shard.rows.tolist(), shard.embeddings, strict=True))
+    for start in range(0, len(shard.ids), ROWS_AT_ONCE):
+        block = slice(start, start + ROWS_AT_ONCE)
+        rows = range(len(shard.ids))[block]
+        yield Piece(
+            shard.ids[block],
+            tuple(local_path(path, media_root) for path in shard.paths[block]),
+            shard.sizes[block],
+            {n: vectors[row].astype(np.float32) for n, row in enumerate(rows) if row in vectors},
+            {n: shard.failures[r] for n, r in enumerate(rows) if r in shard.failures},
+        )
+
+
+def local_path(path: str, media_root: str | None) -> str | None:
+    """Where an image of a store is on this machine; None if nobody said what stands for its URI."""
+    scheme, separator, rest = path.partition("://")
+    if not separator or path.startswith("/"):
+        return os.path.abspath(path)  # noqa: PTH100 (as FiftyOne does it: a link stays one)
+    if scheme == "file":
+        return os.path.abspath(unquote(rest))  # noqa: PTH100
+    if media_root is None:
+        return None
+    return os.path.abspath(f"{media_root}/{rest.lstrip('/')}")  # noqa: PTH100
+
+
+def check_paths(shard: Shard, media_root: str | None) -> None:
+    """Refuse images on other filesystems, unless their ids may be those of samples.
+
+    Raises:
+        DatasetError: nobody said where such an image is on this machine.
+    """
+    for id_, path in zip(shard.ids, shard.paths, strict=True):
+        if not ObjectId.is_valid(id_) and local_path(path, media_root) is None:
+            raise nowhere(path)
+
+
+def nowhere(what: str) -> DatasetError:
+    """Say that an image is not on this machine."""
+    return DatasetError(
+        f"the store names {what}, and FiftyOne shows files of this machine; copy or mount what "
+        "lies there, and give the folder with media_root=... (--media-root FOLDER): "
+        "s3://BUCKET/NAME is then FOLDER/BUCKET/NAME, which need not be there yet"
+    )
+
+
+def find_targets(dataset: fo.Dataset, fields: Fields, piece: Piece) -> list[list[Target]]:
+    """The samples of each image: the one that has its id, else all that have its path."""
+    ids = [ObjectId(id_) for id_ in piece.ids if ObjectId.is_valid(id_)]
+    paths = [path for path in piece.paths if path is not None]
+    either = [{"_id": {"$in": ids}}, {"filepath": {"$in": paths}}]
+    found = list_targets(dataset.mongo([{"$match": {"$or": either}}]), fields)
+    by_id = {target.id: target for target in found}
+    by_path: dict[str | None, list[Target]] = {}
+    for target in found:
+        by_path.setdefault(target.path, []).append(target)
+    return [
+        [by_id[id_]] if id_ in by_id else by_path.get(path, [])
+        for id_, path in zip(piece.ids, piece.paths, strict=True)
+    ]
+
+
+def choose_gift(piece: Piece, row: int, target: Target, fingerprint: str) -> Gift | None:
+    """What a sample gets of an image of its own; None if it has that, or something better.
+
+    A vector is taken if the file is as large as the one it was made from, or is not here at all.
+    """
+    if row in piece.reasons:
+        return None if target.source else Gift(target, reason=piece.reasons[row])
+    now = target.source_now(fingerprint)
+    theirs = replace(target, source=source_of(fingerprint, piece.sizes[row], ELSEWHERE))
+    if not theirs.is_current(now):
+        return None if target.source else Gift(target, reason=OTHER_FILE)
+    source = now or theirs.source
+    if target.is_current(source):
+        return None
+    return Gift(target, piece.vectors[row], source)
+
+
+def document(
+    dataset: fo.Dataset, fields: Fields, gift: Gift, now: datetime, in_files: bool
+) -> dict[str, Any]:
+    """A new sample with what it gets: as `add_samples` writes it, which takes ten times as long."""
+    sample: dict[str, Any] = dataset._make_dict(
+        fo.Sample(filepath=gift.target.path), created_at=now, last_modified_at=now
+    )
+    # What the store embedded is an image, whatever its name ends in.
+    sample |= {"_id": ObjectId(gift.target.id), "_media_type": "image"}
+    held = {fields.source: gift.source, fields.error: gift.reason}
+    if not in_files and gift.vector is not None:
+        held[fields.embedding] = dataset.get_field(fields.embedding).to_mongo(gift.vector)
+    return sample | {name: value for name, value in held.items() if value is not None}

@@ -1,0 +1,218 @@
+"""Embeddings that many machines computed, taken from their store into a dataset."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import fiftyone as fo
+import fiftyone.core.utils as fou
+
+from fiftyone_isoclip.dataset.embeddings import Progress
+from fiftyone_isoclip.dataset.fields import (
+    DEFAULT_FIELD,
+    Origin,
+    claim_field,
+    dataset_of,
+    declare_field,
+    need_origin,
+    read_origin,
+)
+from fiftyone_isoclip.dataset.import_desk import Desk
+from fiftyone_isoclip.dataset.import_rows import check_paths, pieces
+from fiftyone_isoclip.dataset.keeping import Keeping
+from fiftyone_isoclip.dataset.locks import hold, one_writer
+from fiftyone_isoclip.dataset.targets import Fields
+from fiftyone_isoclip.dataset.writing import insist
+from fiftyone_isoclip.errors import DatasetError, StoreError
+from fiftyone_isoclip.shards import ShardStore, open_store
+
+SAMPLES = "the samples of a store"
+"""Held while samples are added, so that of two imports only one makes those that are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What ``import_store`` did, and what the database holds of the store's images since.
+
+    Attributes:
+        dataset: its name.
+        field: where the vectors are.
+        images: how many the store has; all of them have a sample.
+        embedded: how many of them have a vector.
+        failed: the others, whose samples say why in ``<field>_error``.
+        refused: how many of these failed because their file here is another one.
+        added: samples that were made.
+        written: vectors that were written, to samples or files.
+        seconds: how long it took.
+    """
+
+    dataset: str
+    field: str
+    images: int
+    embedded: int
+    failed: int
+    refused: int
+    added: int
+    written: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images of the store are in dataset {self.dataset!r} (field "
+            f"{self.field!r}): {self.embedded} with their embedding, {self.failed} with the reason "
+            f"why not; {self.added} samples and {self.written} embeddings are new, in "
+            f"{self.seconds:.1f} s"
+        )
+
+
+def import_store(
+    store: str,
+    dataset: str | fo.Dataset,
+    *,
+    field: str = DEFAULT_FIELD,
+    on_samples: bool | None = None,
+    media_root: str | None = None,
+    progress: Progress = None,
+) -> ImportReport:
+    """Take the embeddings of a store of shards into a dataset, a piece at a time.
+
+    An image belongs to the sample that has its id, else to all that have its path; one that has
+    none gets a sample. Writes ``<field>``, ``<field>_source`` and, for an image without embedding,
+    ``<field>_error``, as `embed` does, and counts at the end what the database holds. A vector is
+    not taken for a file whose size is another one here; a file that is not here keeps it. An import
+    that was stopped goes on where it was: run it again, also after the store grew.
+
+    Args:
+        store: a folder or URI that ``isoclip embed --store`` filled.
+        dataset: a dataset, or the name of one, which is made (persistent) if there is none.
+        field: where the vectors go.
+        on_samples: as in `embed`.
+        media_root: the folder that stands for the other filesystems of paths such as
+            ``s3://BUCKET/NAME``, which is then ``FOLDER/BUCKET/NAME``.
+        progress: whether to show a bar, or a function called with it.
+
+    Raises:
+        StoreError: the store is damaged or not complete; nothing was written. Or the vectors are
+            kept in files, and these cannot be written.
+        DatasetError: the field holds something else, images lie on other filesystems and there is
+            no ``media_root``, or the database lacks something at the end.
+    """
+    started = time.perf_counter()
+    opened = open_store(store)
+    into = _find(dataset)
+    if into is not None:
+        Fields.of(dataset_of(into), field, None)
+        if read_origin(into, field) is not None:
+            claim_field(into, field, _origin_of(opened), overwrite=False)
+    images = _survey(opened, media_root)
+    if into is None:
+        into = _make(str(dataset))
+    counts = _fill(into, field, opened, on_samples, media_root, images, progress)
+    return ImportReport(
+        dataset=into.name,
+        field=field,
+        images=images,
+        seconds=time.perf_counter() - started,
+        **{name: counts[name] for name in ("embedded", "failed", "refused", "added", "written")},
+    )
+
+
+def _find(dataset: str | fo.Dataset) -> fo.Dataset | None:
+    if isinstance(dataset, str):
+        return fo.load_dataset(dataset) if fo.dataset_exists(dataset) else None
+    if not isinstance(dataset, fo.Dataset):
+        raise DatasetError(
+            f"a dataset or the name of one is needed, found {type(dataset).__name__}: images are "
+            "imported into whole datasets"
+        )
+    return dataset
+
+
+def _make(name: str) -> fo.Dataset:
+    try:
+        return fo.Dataset(name, persistent=True)
+    except ValueError as error:
+        raise DatasetError(f"dataset {name!r} cannot be made: {error}") from error
+
+
+def _survey(store: ShardStore, media_root: str | None) -> int:
+    """Read all of a store before anything is written; -> how many images it has.
+
+    Raises:
+        StoreError: it is not whole.
+        DatasetError: nobody said where its images are.
+    """
+    if not store.manifest.complete or store.names() != sorted(store.manifest.shards):
+        raise StoreError(
+            f"the last run that wrote to {store.uri} has not ended, or shards are missing; nothing "
+            "was imported: run the same `isoclip embed` again, which keeps what is whole "
+            "(`isoclip verify` says what is wrong)"
+        )
+    for shard in store:
+        check_paths(shard, media_root)
+    return sum(store.manifest.shards.values())
+
+
+@one_writer("field")
+def _fill(
+    dataset: fo.Dataset,
+    field: str,
+    store: ShardStore,
+    on_samples: bool | None,
+    media_root: str | None,
+    images: int,
+    progress: Progress,
+) -> Counter[str]:
+    """Write what the dataset lacks, and count what it has then."""
+    fields = Fields.of(dataset, field, None)
+    keeping = insist(dataset, lambda: Keeping.choose(dataset, fields, on_samples))
+
+    def prepare() -> None:
+        claim_field(dataset, field, _origin_of(store), overwrite=False)
+        declare_field(dataset, fields.source, fo.StringField)
+        declare_field(dataset, fields.error, fo.StringField)
+        keeping.open()
+
+    counts: Counter[str] = Counter()
+    bar = fou.ProgressBar(total=images, progress=progress, iters_str="images")
+    with hold(dataset, SAMPLES), bar:
+        insist(dataset, prepare)
+        desk = Desk(dataset, fields, need_origin(dataset, field), keeping.in_files)
+        for shard in store:
+            for piece in pieces(shard, media_root):
+                counts += desk.take(piece)
+                bar.update(len(piece.ids))
+    if keeping.in_files != keeping.in_files_at_last:
+        insist(dataset, lambda: keeping.settle(()))
+    return counts + _count(desk, store, media_root)
+
+
+def _count(desk: Desk, store: ShardStore, media_root: str | None) -> Counter[str]:
+    """What the database holds of the images of a store.
+
+    Raises:
+        DatasetError: of some it has neither a vector nor the reason why not.
+    """
+    counts: Counter[str] = Counter()
+    n_missing, first = 0, ""
+    for shard in store:
+        for piece in pieces(shard, media_root):
+            found, missing = desk.count(piece)
+            counts += found
+            n_missing += len(missing)
+            first = first or next(iter(missing), "")
+    if n_missing:
+        raise DatasetError(
+            f"of the {sum(store.manifest.shards.values())} images of {store.uri}, dataset "
+            f"{desk.dataset.name!r} has {counts['embedded']} with a vector and "
+            f"{counts['failed']} with the reason why not, and of {n_missing} neither, such as "
+            f"{first}: something else changed it meanwhile; import again"
+        )
+    return counts
+
+
+def _origin_of(store: ShardStore) -> Origin:
+    recipe = store.manifest.recipe
+    return Origin(recipe.checkpoint, recipe.fingerprint, recipe.dim)

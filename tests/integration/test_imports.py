@@ -1,0 +1,362 @@
+"""A store of shards in a dataset: every image once, with what the store says of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow", reason="stores of shards need the extra ray, or pyarrow alone")
+
+from fiftyone_isoclip.dataset import (
+    embed,
+    find_duplicates,
+    import_store,
+    list_runs,
+    rerun,
+)
+from fiftyone_isoclip.dataset import imports as importing
+from fiftyone_isoclip.dataset.fields import read_origin
+from fiftyone_isoclip.dataset.import_rows import OTHER_FILE
+from fiftyone_isoclip.dataset.vectors import read_vectors
+from fiftyone_isoclip.errors import DatasetError, StoreError
+from fiftyone_isoclip.shards import Encoding, embed_into_store, open_store, read_images
+from tests.made_stores import DIM, RECIPE, make_store, vector_of
+from tests.pictures import draw, draw_many
+from tests.terminal import isoclip, sentence
+
+FIELD = "clip_embedding"
+
+
+@pytest.fixture
+def name():
+    """A name that no dataset has; what is made under it is deleted."""
+    name = f"imported-{os.getpid()}-{np.random.default_rng().integers(10**9)}"
+    yield name
+    if fo.dataset_exists(name):
+        fo.delete_dataset(name)
+
+
+def nowhere(count):
+    return [f"/nowhere/{n:03}.jpg" for n in range(count)]
+
+
+def held(dataset, field=FIELD):
+    """The vector of each path, as the verbs read it."""
+    dataset.reload()
+    found = read_vectors(dataset, field, read_origin(dataset, field).dim)
+    path_of = dict(zip(*dataset.values(["id", "filepath"]), strict=True))
+    return {path_of[id_]: v for id_, v in zip(found.ids, found.vectors, strict=True)}
+
+
+def assert_held(dataset, ids, field=FIELD):
+    """Exactly these paths have a vector: the one that the id they are stored by decides."""
+    found = held(dataset, field)
+    assert found.keys() == ids.keys()
+    for path, id_ in ids.items():
+        np.testing.assert_array_equal(found[path], vector_of(id_))
+
+
+def state_of(dataset):
+    """Every sample as the database has it, but for when it was changed."""
+    documents = dataset._sample_collection.find({}, {"last_modified_at": 0})
+    return sorted(map(str, documents))
+
+
+@pytest.mark.parametrize("on_samples", [True, False])
+class TestImporting:
+    def test_every_image_gets_a_sample_with_its_vector_or_its_reason(
+        self, name, tmp_path, on_samples
+    ):
+        paths = nowhere(11)
+        store = make_store(tmp_path / "s", paths, failures={3: "torn", 7: "too large"})
+        report = import_store(store.uri, name, on_samples=on_samples)
+        dataset = fo.load_dataset(name)
+        assert dataset.persistent
+        assert sorted(dataset.values("filepath")) == paths
+        assert_held(dataset, {path: path for n, path in enumerate(paths) if n not in (3, 7)})
+        errors = dict(zip(*dataset.values(["filepath", f"{FIELD}_error"]), strict=True))
+        assert {path: why for path, why in errors.items() if why} == {
+            paths[3]: "torn",
+            paths[7]: "too large",
+        }
+        assert dataset.count(FIELD) == (9 if on_samples else 0)
+        origin = read_origin(dataset, FIELD)
+        assert (origin.checkpoint, origin.fingerprint) == (RECIPE.checkpoint, RECIPE.fingerprint)
+        assert (report.images, report.embedded, report.failed) == (11, 9, 2)
+        assert (report.added, report.written, report.refused) == (11, 9, 0)
+
+    def test_again_it_writes_nothing(self, name, tmp_path, on_samples):
+        store = make_store(tmp_path / "s", nowhere(9), failures={2: "torn"})
+        import_store(store.uri, name, on_samples=on_samples)
+        dataset = fo.load_dataset(name)
+        before, latest = state_of(dataset), max(dataset.values("last_modified_at"))
+        report = import_store(store.uri, name)
+        assert (report.added, report.written) == (0, 0)
+        assert (report.images, report.embedded, report.failed) == (9, 8, 1)
+        assert state_of(dataset) == before
+        assert max(dataset.values("last_modified_at")) == latest
+
+    def test_what_the_store_got_since_is_added(self, name, tmp_path, on_samples):
+        paths = nowhere(9)
+        make_store(tmp_path / "s", paths[:4])
+        import_store(str(tmp_path / "s"), name, on_samples=on_samples)
+        make_store(tmp_path / "s", paths[4:])
+        report = import_store(str(tmp_path / "s"), name)
+        assert (report.images, report.added, report.written) == (9, 5, 5)
+        assert_held(fo.load_dataset(name), dict(zip(paths, paths, strict=True)))
+
+    def test_samples_are_found_by_their_path_or_by_their_id(
+        self, dataset, fill, tmp_path, on_samples
+    ):
+        ids = fill(nowhere(5))
+        dataset.add_sample(fo.Sample(filepath="/nowhere/004.jpg"))  # a second one of that file
+        # The store was made of an export: these two are called by their ids, and lie elsewhere.
+        named = [ids[0], "one", ids[2], "four", "new"]
+        paths = ["/else/0.jpg", "/nowhere/001.jpg", "/else/2.jpg", "/nowhere/004.jpg", "/new.jpg"]
+        store = make_store(tmp_path / "s", paths, ids=named)
+        report = import_store(store.uri, dataset, on_samples=on_samples)
+        assert (report.images, report.added, report.written) == (5, 1, 6)
+        expected = {"/nowhere/000.jpg": ids[0], "/nowhere/001.jpg": "one", "/new.jpg": "new"}
+        expected |= {"/nowhere/002.jpg": ids[2], "/nowhere/004.jpg": "four"}
+        assert_held(dataset, expected)
+        assert len(dataset) == 7
+
+    def test_a_vector_is_taken_for_the_file_it_was_made_of(
+        self, dataset, pictures, tmp_path, on_samples
+    ):
+        here, larger = draw_many(pictures, 2)
+        store = make_store(
+            tmp_path / "s", [here, larger, "/nowhere/x.png"], sizes={1: 5, 2: 6}, shard_rows=2
+        )
+        report = import_store(store.uri, dataset, on_samples=on_samples)
+        assert (report.embedded, report.failed, report.refused) == (2, 1, 1)
+        assert_held(dataset, {here: here, "/nowhere/x.png": "/nowhere/x.png"})
+        errors = dict(zip(*dataset.values(["filepath", f"{FIELD}_error"]), strict=True))
+        assert errors == {here: None, larger: OTHER_FILE, "/nowhere/x.png": None}
+        assert import_store(store.uri, dataset).refused == 1
+
+    def test_a_newer_store_replaces_what_an_older_one_left(self, dataset, tmp_path, on_samples):
+        path = "/nowhere/x.png"
+        old = make_store(tmp_path / "old", [path], ids=["a"], sizes={0: 5})
+        import_store(old.uri, dataset, on_samples=on_samples)
+        new = make_store(tmp_path / "new", [path], ids=["b"], sizes={0: 6})
+        assert import_store(new.uri, dataset).written == 1
+        assert_held(dataset, {path: "b"})
+
+    def test_two_images_of_one_file_are_one_sample(self, dataset, tmp_path, on_samples):
+        store = make_store(tmp_path / "s", ["/nowhere/x.png"] * 2, ids=["a", "b"], shard_rows=1)
+        report = import_store(store.uri, dataset, on_samples=on_samples)
+        assert (report.images, report.embedded, report.added) == (2, 2, 1)
+        assert len(dataset) == 1
+
+    def test_float16_is_read_as_it_was_stored(self, dataset, tmp_path, on_samples):
+        store = make_store(tmp_path / "s", nowhere(3), dtype="float16")
+        import_store(store.uri, dataset, on_samples=on_samples)
+        for path, vector in held(dataset).items():
+            np.testing.assert_array_equal(vector, vector_of(path).astype(np.float16))
+
+
+class TestWhatItMeets:
+    def test_a_vector_that_is_current_stays(self, dataset, fill, pictures, checkpoint, tmp_path):
+        """Of the very picture there is a vector already: neither it nor a failure replaces it."""
+        paths = draw_many(pictures, 3)
+        fill(paths)
+        embed(dataset, checkpoint, progress=False)
+        before = state_of(dataset)
+        origin = read_origin(dataset, FIELD)
+        recipe = RECIPE.__class__("same", origin.fingerprint, "float32", "exact", origin.dim)
+        store = make_store(tmp_path / "s", paths, failures={0: "away"}, sizes={1: 1}, recipe=recipe)
+        report = import_store(store.uri, dataset)
+        assert (report.written, report.embedded, report.failed) == (0, 3, 0)
+        assert state_of(dataset) == before
+
+    def test_another_checkpoint_is_refused(self, dataset, fill, pictures, checkpoint, tmp_path):
+        fill(draw_many(pictures, 2))
+        embed(dataset, checkpoint, progress=False)
+        before = state_of(dataset)
+        store = make_store(tmp_path / "s", nowhere(3))
+        with pytest.raises(DatasetError, match=r"plain embeddings of made .* choose another field"):
+            import_store(store.uri, dataset)
+        assert state_of(dataset) == before
+        assert import_store(store.uri, dataset, field="other").written == 3
+
+    def test_what_is_damaged_or_not_complete_is_refused_before_anything_is_written(
+        self, name, tmp_path
+    ):
+        store = make_store(tmp_path / "s", nowhere(9))
+        store.note(complete=False, shards=store.manifest.shards)
+        with pytest.raises(StoreError, match="run the same `isoclip embed` again"):
+            import_store(store.uri, name)
+        store.note(complete=True, shards=store.manifest.shards)
+        shard = tmp_path / "s" / "shards" / store.names()[-1]
+        whole = shard.read_bytes()
+        for content in (whole[:-9], whole.replace(b"/nowhere", b"/somehow")):
+            shard.write_bytes(content)
+            with pytest.raises(StoreError, match="Run the same `isoclip embed` again"):
+                import_store(store.uri, name)
+        shard.unlink()
+        with pytest.raises(StoreError, match="shards are missing"):
+            import_store(store.uri, name)
+        assert not fo.dataset_exists(name)
+        shard.write_bytes(whole)
+        assert import_store(store.uri, name).images == 9
+
+    def test_views_and_what_is_no_store_are_refused(self, dataset, fill, tmp_path):
+        store = make_store(tmp_path / "s", nowhere(2))
+        fill(nowhere(1))
+        with pytest.raises(DatasetError, match="whole datasets"):
+            import_store(store.uri, dataset.limit(1))
+        with pytest.raises(StoreError, match="is no store"):
+            import_store(str(tmp_path / "nothing"), dataset)
+        with pytest.raises(DatasetError, match="cannot be made"):
+            import_store(store.uri, "")
+
+    def test_images_on_other_filesystems_need_a_folder_that_stands_for_them(self, name, tmp_path):
+        paths = ["s3://bucket/a/1.jpg", "s3://bucket/2.jpg", "file:///pictures/3%20.jpg"]
+        store = make_store(tmp_path / "s", paths)
+        with pytest.raises(DatasetError, match=r"s3://bucket/.*media_root"):
+            import_store(store.uri, name)
+        assert not fo.dataset_exists(name)
+        import_store(store.uri, name, media_root="/mnt")
+        assert_held(
+            fo.load_dataset(name),
+            {
+                "/mnt/bucket/a/1.jpg": paths[0],
+                "/mnt/bucket/2.jpg": paths[1],
+                "/pictures/3 .jpg": paths[2],
+            },
+        )
+
+    def test_ids_of_samples_need_no_folder(self, dataset, fill, tmp_path):
+        (id_,) = fill(nowhere(1))
+        store = make_store(tmp_path / "s", ["s3://bucket/1.jpg"], ids=[id_])
+        assert import_store(store.uri, dataset).added == 0
+        assert_held(dataset, {"/nowhere/000.jpg": id_})
+        gone = make_store(tmp_path / "t", ["s3://bucket/1.jpg"], ids=["6" * 24])
+        with pytest.raises(DatasetError, match=r"6{24}.*media_root"):
+            import_store(gone.uri, dataset)
+        assert len(dataset) == 1
+
+    def test_what_is_missing_at_the_end_is_named(self, dataset, tmp_path, monkeypatch):
+        """Somebody deletes samples, and clears a vector, while the import runs."""
+        store = make_store(tmp_path / "s", nowhere(9), failures={8: "torn"})
+        counting = importing._count
+
+        def spoiled(*asked):
+            view = dataset.match(fo.ViewField("filepath") == "/nowhere/004.jpg")
+            view.set_field(f"{FIELD}_source", None).save()
+            view.set_field(FIELD, None).save()
+            dataset.delete_samples(dataset.match(fo.ViewField("filepath") == "/nowhere/002.jpg"))
+            return counting(*asked)
+
+        monkeypatch.setattr(importing, "_count", spoiled)
+        with pytest.raises(DatasetError, match=r"9 images .* 6 with .* 1 with .* of 2 neither"):
+            import_store(store.uri, dataset)
+        monkeypatch.undo()
+        report = import_store(store.uri, dataset)
+        assert (report.added, report.written, report.embedded) == (1, 2, 8)
+
+    def test_lost_files_are_filled_again(self, dataset, tmp_path):
+        from fiftyone_isoclip.dataset.sidestore import store_folder
+
+        paths = nowhere(6)
+        store = make_store(tmp_path / "s", paths)
+        import_store(store.uri, dataset, on_samples=False)
+        for file in store_folder(dataset, FIELD).iterdir():
+            file.unlink()
+        assert import_store(store.uri, dataset).written == 6
+        assert_held(dataset, dict(zip(paths, paths, strict=True)))
+
+    def test_vectors_are_moved_if_that_is_asked(self, dataset, tmp_path):
+        paths = nowhere(6)
+        store = make_store(tmp_path / "s", paths)
+        for on_samples in (True, False, True):
+            import_store(store.uri, dataset, on_samples=on_samples)
+            assert dataset.count(FIELD) == (6 if on_samples else 0)
+            assert_held(dataset, dict(zip(paths, paths, strict=True)))
+
+    def test_new_samples_are_those_that_fiftyone_makes(self, dataset, tmp_path):
+        store = make_store(tmp_path / "s", ["/nowhere/a.png", "/nowhere/without-ending"])
+        import_store(store.uri, dataset)
+        dataset.add_sample(
+            fo.Sample(
+                filepath="/nowhere/b.png",
+                clip_embedding=vector_of("b"),
+                clip_embedding_source="b",
+            )
+        )
+        documents = {d["filepath"]: d for d in dataset._sample_collection.find()}
+        ours, theirs = documents["/nowhere/a.png"], documents["/nowhere/b.png"]
+        assert ours.keys() == theirs.keys()
+        assert {k: type(v) for k, v in ours.items()} == {k: type(v) for k, v in theirs.items()}
+        for part in ("_dataset_id", "_media_type", "tags"):
+            assert ours[part] == theirs[part]
+        assert documents["/nowhere/without-ending"]["_media_type"] == "image"
+        assert dataset.media_type == "image"
+
+
+class TestAfterwards:
+    @pytest.fixture
+    def embedded(self, pictures, tmp_path):
+        """A store that the real model made of pictures, one broken; -> its URI, and its images."""
+        paths = draw_many(pictures, 4)
+        (pictures / "broken.png").write_text("no picture")
+        images = read_images(str(pictures))
+        embed_into_store(images, str(tmp_path / "s"), Encoding("isoclip-demo", device="cpu"))
+        return str(tmp_path / "s"), paths
+
+    def test_it_is_what_embed_computes(self, dataset, embedded, name, fill, pictures):
+        uri, paths = embedded
+        import_store(uri, name)
+        fill([*paths, pictures / "broken.png"])
+        embed(dataset, "isoclip-demo", progress=False)
+        imported = fo.load_dataset(name)
+        theirs, ours = held(dataset), held(imported)
+        assert theirs.keys() == ours.keys() == set(paths)
+        for path in paths:
+            np.testing.assert_allclose(ours[path], theirs[path], rtol=1e-5, atol=1e-6)
+        for part in ("source", "error"):
+            columns = ["filepath", f"{FIELD}_{part}"]
+            assert dict(zip(*imported.values(columns), strict=True)) == dict(
+                zip(*dataset.values(columns), strict=True)
+            )
+        assert embed(imported, "isoclip-demo", progress=False).kept == 4
+        assert len(find_duplicates(imported, similarity=0.1).groups) == len(
+            find_duplicates(dataset, similarity=0.1).groups
+        )
+
+    def test_pictures_that_come_later_are_those_that_were_embedded(
+        self, dataset, embedded, pictures
+    ):
+        uri, paths = embedded
+        away = pictures.rename(pictures.with_name("away"))
+        import_store(uri, dataset)
+        vectors = held(dataset)
+        report = embed(dataset, "isoclip-demo", progress=False)
+        assert (report.computed, report.kept, len(report.failed)) == (0, 4, 1)
+        find_duplicates(dataset, similarity=0.1)
+        assert rerun(dataset, list_runs(dataset)[0].key).run.counts["compared"] == 4
+        with pytest.raises(DatasetError, match="is their disk mounted"):
+            embed(dataset, "isoclip-demo", overwrite=True, progress=False)
+        away.rename(pictures)
+        assert embed(dataset, "isoclip-demo", progress=False).kept == 4
+        draw(Path(paths[0]), 99, side=96)
+        assert embed(dataset, "isoclip-demo", progress=False).computed == 1
+        after = held(dataset)
+        assert [path for path in paths if not np.array_equal(after[path], vectors[path])] == [
+            paths[0]
+        ]
+
+    def test_the_command_line_does_the_same(self, embedded, name, tmp_path):
+        uri, paths = embedded
+        told = isoclip("import", uri, "--dataset", name, "--in-files", "--json", tmp_path / "r")
+        assert told.exit_code == 0, told.stderr
+        assert "4 with their embedding, 1 with the reason why not" in told.stdout
+        assert held(fo.load_dataset(name)).keys() == set(paths)
+        assert fo.load_dataset(name).count(FIELD) == 0
+        assert "is no store" in sentence(isoclip("import", tmp_path, "--dataset", name))
+        assert open_store(uri).manifest.recipe.dim != DIM
