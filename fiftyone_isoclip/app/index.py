@@ -20,15 +20,24 @@ from fiftyone_isoclip.app.forms import (
 )
 from fiftyone_isoclip.app.operator import SteppedOperator
 from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
-from fiftyone_isoclip.dataset.brain_runs import is_index
+from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, is_index
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.locks import check_brain_key, hold
+from fiftyone_isoclip.dataset.similarity_backends.config import holds_secret, make_config
+from fiftyone_isoclip.errors import DatasetError
 
 DEFAULT_KEY = "isoclip_search"
 
 STORAGES = {
     "float32": "float32: similarities as computed",
-    "float16": "float16: half the memory, similarities err by up to 3e-4",
+    "float16": "float16: half the room, similarities err by up to 5e-4",
+}
+
+PLACES = {
+    "faiss": "faiss: in the memory of the App's process",
+    "lancedb": "LanceDB: files in a folder or an object store",
+    "milvus": "Milvus: a server, or a file",
+    "pgvector": "pgvector: a PostgreSQL",
 }
 
 
@@ -48,11 +57,15 @@ class BuildSimilarityIndex(SteppedOperator):
         band: str | None = None,
         storage: str = "float32",
         replace: bool = False,
+        backend: str = "faiss",
+        uri: str | None = None,
+        text: bool = True,
         delegate: bool = False,
     ) -> Any:
         """Run it from Python on a dataset or view; -> FiftyOne's ExecutionResult."""
         params: dict[str, Any] = {"key": key, "field": field, "band": band}
         params |= {"storage": storage, "replace": replace}
+        params |= {"backend": backend, "uri": uri, "text": text}
         return self.run(samples, params, delegate=delegate)
 
     def fill_form(self, ctx: Context, inputs: types.Object) -> None:
@@ -70,16 +83,15 @@ class BuildSimilarityIndex(SteppedOperator):
             inputs.bool("replace", label=label, default=bool(ctx.params.get("replace")))
         check(key, lambda: _check_key(ctx, asked))
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
-        storages = types.RadioView()
-        for storage, told in STORAGES.items():
-            storages.add_choice(storage, label=told)
-        inputs.str("storage", label="Storage", default="float32", required=True, view=storages)
+        _choose(inputs, "storage", "Storage", STORAGES)
+        backend = _choose_place(inputs, ctx)
         held, lacking = _held(ctx.dataset, field), len(samples) - _held(samples, field)
         explain(
             inputs,
             "writes",
             f"The index will hold the {held} images of the dataset that have a vector in {field}"
             + (f", after those of the {lacking} without one are embedded" if lacking else "")
+            + (f", and {backend} a copy of them" if backend != "faiss" else "")
             + ". Use it with the magnifier above the grid or the panel Similarity Search. Writes "
             "a brain run; to undo, delete the index (panel IsoCLIP, tab Runs).",
         )
@@ -90,7 +102,10 @@ class BuildSimilarityIndex(SteppedOperator):
 
         key, field, storage = (ctx.params[name] for name in ("key", "field", "storage"))
         samples = target_samples(ctx)
+        place = {name: ctx.params[name] for name in ("backend", "text") if name in ctx.params}
+        place["uri"] = ctx.params.get("uri")
         _check_key(ctx, key)
+        _check_place(place.get("backend", "faiss"), place["uri"])
         name = need_origin(ctx.dataset, field).checkpoint
         yield Step(f"Loading {name}")
         model = load_model(name, band=parse_band(ctx.params.get("band")))
@@ -101,8 +116,10 @@ class BuildSimilarityIndex(SteppedOperator):
         with hold(ctx.dataset, key):
             _check_key(ctx, key)
             if ctx.dataset.has_brain_run(key):
-                ctx.dataset.delete_brain_run(key)  # `_check_key` saw that it may be replaced
-            index = build_similarity(samples, model, brain_key=key, field=field, storage=storage)
+                delete_brain_run(ctx.dataset, key)  # `_check_key` saw that it may be replaced
+            index = build_similarity(
+                samples, model, brain_key=key, field=field, storage=storage, **place
+            )
         return {
             "key": key,
             "images": index.total_index_size,
@@ -110,7 +127,7 @@ class BuildSimilarityIndex(SteppedOperator):
             "failed": len(report.failed),
             "checkpoint": index.config.checkpoint,
             "band": index.config.band,
-            "search": index.config.search,
+            "search": getattr(index.config, "search", None) or f"by {index.config.method}",
             "storage": index.config.storage,
         }
 
@@ -138,6 +155,48 @@ def _check_key(ctx: Context, key: str) -> None:
     """Refuse a name that is taken, unless an index of ours has it that is to be replaced."""
     if not (ctx.params.get("replace") and is_index(ctx.dataset, key)):
         check_brain_key(ctx.dataset, key)
+
+
+def _choose(inputs: types.Object, name: str, label: str, choices: dict[str, str]) -> None:
+    """One of a few, the first unless another is asked for."""
+    view = types.RadioView()
+    for value, told in choices.items():
+        view.add_choice(value, label=told)
+    inputs.str(name, label=label, default=next(iter(choices)), required=True, view=view)
+
+
+def _choose_place(inputs: types.Object, ctx: Context) -> str:
+    """Where the vectors are to lie, and for a database its address and whether it answers text."""
+    _choose(inputs, "backend", "Where the vectors lie", PLACES)
+    backend = str(ctx.params.get("backend") or "faiss")
+    if backend == "faiss":
+        return backend
+    uri = inputs.str(
+        "uri",
+        label="Address of the database",
+        description="stored with the index; default: what the environment says. An address with a "
+        "user or a password can be given by the environment alone",
+    )
+    check(uri, lambda: _check_address(backend, ctx.params.get("uri")))
+    inputs.bool("text", label="Answer text, too, from a second table", default=True)
+    return backend
+
+
+def _check_address(backend: str, uri: str | None) -> None:
+    """Make sure that somebody says where the database is, and that the form tells no secret."""
+    config = make_config(backend, uri)
+    if uri and holds_secret(uri):
+        raise DatasetError(
+            "the address holds a user or a password, which forms do not keep to themselves; set the "
+            f"environment variable {config.address_variable} where the App runs, and give none here"
+        )
+
+
+def _check_place(backend: str, uri: str | None) -> None:
+    """Make sure that a database can be reached, before anything is replaced."""
+    if backend != "faiss":
+        _check_address(backend, uri)
+        make_config(backend, uri).build().open()
 
 
 def _held(samples: Any, field: str) -> int:

@@ -53,7 +53,7 @@ def run_choices(dataset: fo.Dataset) -> dict[str, str]:
 def brain_choices(dataset: fo.Dataset) -> dict[str, str]:
     """The indexes and maps of a dataset: key -> what is shown."""
     return {
-        run.key: f"{run.key}: {run.kind}, {run.time:%Y-%m-%d %H:%M} UTC"
+        run.key: f"{run.key}: {run.what}, {run.time:%Y-%m-%d %H:%M} UTC"
         for run in list_brain_runs(dataset)
     }
 

@@ -20,7 +20,7 @@ from fiftyone_isoclip.app.run_forms import (
     view_asks_for,
 )
 from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
-from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
+from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, list_brain_runs
 from fiftyone_isoclip.dataset.fields import check_key
 from fiftyone_isoclip.dataset.locks import hold
 from fiftyone_isoclip.dataset.runs import delete_run, load_run, rename_run
@@ -66,11 +66,11 @@ class DeleteRun(SteppedOperator):
             run = load_run(dataset, key)
             delete_run(dataset, key)
             return {"key": key, "kind": run.method, "fields": list(run.fields)}
-        kinds = {run.key: run.kind for run in list_brain_runs(dataset)}
+        kinds = {run.key: run.what for run in list_brain_runs(dataset)}
         if key not in kinds:
             raise DatasetError(f"dataset {dataset.name!r} has no run, index or map {key!r}")
         with hold(dataset, key):
-            dataset.delete_brain_run(key)
+            delete_brain_run(dataset, key)
         return {"key": key, "kind": kinds[key], "fields": []}
 
     def reveal(self, ctx: Context, result: dict[str, Any]) -> Iterator[Any]:
@@ -217,9 +217,11 @@ class Rerun(SteppedOperator):
 
 def _loss(dataset: fo.Dataset, key: str) -> str:
     if not dataset.has_run(key):
+        found = next(run for run in list_brain_runs(dataset) if run.key == key)
+        tables = f", and its tables in {found.backend}" if found.in_database else ""
         return (
-            f"Deletes {key} from the lists of the App's panels. Embeddings, tags and files stay. "
-            "It cannot be brought back, only made again."
+            f"Deletes {key} from the lists of the App's panels{tables}. Embeddings, tags and files "
+            "stay. It cannot be brought back, only made again."
         )
     fields = ", ".join(load_run(dataset, key).fields) or "none"
     return (

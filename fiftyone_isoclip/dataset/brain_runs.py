@@ -10,13 +10,18 @@ import fiftyone as fo
 
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
+from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
+from fiftyone_isoclip.errors import DatasetError
 
 BrainKind = Literal["index", "map"]
 
 
 @dataclass(frozen=True, slots=True)
 class BrainRun:
-    """One index of this package, or one map; a map does not say what it was made from."""
+    """One index of this package, or one map; a map does not say what it was made from.
+
+    ``backend`` is what answers an index: "faiss", or the database that holds its vectors.
+    """
 
     key: str
     kind: BrainKind
@@ -24,6 +29,17 @@ class BrainRun:
     field: str | None = None
     checkpoint: str | None = None
     band: str | None = None
+    backend: str | None = None
+
+    @property
+    def what(self) -> str:
+        """What it is, in words: ``map``, ``index``, ``index in lancedb``."""
+        return f"{self.kind} in {self.backend}" if self.in_database else self.kind
+
+    @property
+    def in_database(self) -> bool:
+        """Whether it is an index whose vectors lie in tables of a database."""
+        return self.backend not in (None, "faiss")
 
 
 def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
@@ -35,8 +51,8 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
     for key in dataset_of(dataset).list_brain_runs(type="similarity"):
         info = dataset.get_brain_info(key)
         config = info.config
-        if isinstance(config, FaissSimilarityConfig):
-            made = (config.embeddings_field, config.checkpoint, config.band)
+        if isinstance(config, (FaissSimilarityConfig, TableConfig)):
+            made = (config.embeddings_field, config.checkpoint, config.band, config.method)
             found.append(BrainRun(key, "index", info.timestamp, *made))
     for key in dataset.list_brain_runs(type="visualization"):
         found.append(BrainRun(key, "map", dataset.get_brain_info(key).timestamp))
@@ -46,3 +62,20 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
 def is_index(dataset: fo.Dataset, key: str) -> bool:
     """Whether a brain run is a similarity index of this package."""
     return any(run.key == key and run.kind == "index" for run in list_brain_runs(dataset))
+
+
+def delete_brain_run(dataset: fo.Dataset, key: str) -> None:
+    """Delete an index or a map, and the tables of an index in a database.
+
+    Raises:
+        DatasetError: the tables cannot be deleted; the run stays.
+    """
+    config = dataset.get_brain_info(key).config
+    if isinstance(config, TableConfig):
+        try:
+            config.build().cleanup(dataset, key)  # FiftyOne would log the error and go on
+        except DatasetError as error:
+            raise DatasetError(
+                f"{error}; dataset.delete_brain_run({key!r}) deletes the run without them"
+            ) from error
+    dataset.delete_brain_run(key)

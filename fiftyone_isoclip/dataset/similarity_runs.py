@@ -13,9 +13,8 @@ from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
 from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
-from fiftyone_isoclip.dataset.similarity_backends import check_backend, config_class
 from fiftyone_isoclip.dataset.similarity_backends.backend import TableSimilarity
-from fiftyone_isoclip.dataset.similarity_backends.config import settings_of
+from fiftyone_isoclip.dataset.similarity_backends.config import make_config
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_map import find_centre
@@ -109,17 +108,12 @@ def _open(
     dataset: fo.Dataset, backend: str, uri: str | None, band: Band, said: dict[str, Any]
 ) -> TableSimilarity:
     """Connect to a database before anything is embedded for it."""
-    check_backend(backend)
+    config = make_config(backend, uri, supports_prompts=said["text"], **said)
     if band.centred:
         raise DatasetError(
             f"band {band} was asked for in {backend}, and indexes in databases take no "
             f"centred band; use backend='faiss', or band {replace(band, centred=False)}"
         )
-    config_cls = config_class(backend)
-    settings = settings_of(backend)
-    if uri is not None:
-        settings[config_cls.address_setting] = uri
-    config = config_cls(supports_prompts=said["text"], **settings, **said)
     config.settle(dataset)
     tables: TableSimilarity = config.build()
     tables.open()

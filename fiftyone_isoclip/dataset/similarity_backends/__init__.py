@@ -10,23 +10,19 @@ from fiftyone_isoclip.errors import DatasetError
 if TYPE_CHECKING:
     from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
 
-BACKENDS = {"lancedb": "LanceDBConfig"}
+BACKENDS = {"lancedb": "LanceDBConfig", "milvus": "MilvusConfig", "pgvector": "PgvectorConfig"}
 """Backend -> the class of its runs' configuration, in the module of the backend's name."""
 
 
-def check_backend(backend: str) -> None:
-    """Make sure that there is such a backend.
+def config_class(backend: str) -> type[TableConfig]:
+    """The configuration of runs on a database; its module does not import the database's client.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there is no such backend.
     """
-    if backend not in ("faiss", *BACKENDS):
+    if backend not in BACKENDS:
         names = ", ".join(["faiss", *BACKENDS])
         raise DatasetError(f"backend {backend!r} was asked for; choose one of {names}")
-
-
-def config_class(backend: str) -> type[TableConfig]:
-    """The configuration of runs on a database; its module does not import the database's client."""
     module = importlib.import_module(f"{__name__}.{backend}")
     found: Any = getattr(module, BACKENDS[backend])
     return found  # type: ignore[no-any-return]

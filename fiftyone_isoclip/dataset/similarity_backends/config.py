@@ -11,6 +11,7 @@ import fiftyone as fo
 import fiftyone.brain as fob
 from fiftyone.brain.similarity import SimilarityConfig
 
+from fiftyone_isoclip.dataset.similarity_backends import config_class
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import Storage, check_storage
 
@@ -69,6 +70,11 @@ class TableConfig(SimilarityConfig):
         found: str | None = getattr(self, self.address_setting)
         return found
 
+    @property
+    def address_variable(self) -> str:
+        """The environment variable that names the address, as FiftyOne reads it."""
+        return f"FIFTYONE_BRAIN_SIMILARITY_{self.method}_{self.address_setting}".upper()
+
     def load_credentials(self, **given: Any) -> None:
         """Find out where the database is: as given, else as stored, else from the environment."""
         if given.get(self.address_setting) is None:
@@ -83,10 +89,9 @@ class TableConfig(SimilarityConfig):
         """
         address = self.connected_address
         if address is None:
-            variable = f"FIFTYONE_BRAIN_SIMILARITY_{self.method}_{self.address_setting}".upper()
             raise DatasetError(
                 f"an index in {self.method} needs the address of its database, and none is stored "
-                f"with it: set the environment variable {variable}, or give uri=... when you build "
+                f"with it: set the environment variable {self.address_variable}, or give uri=... when you build "
                 "it (an address with a user or a password is never stored)"
             )
         return address
@@ -120,10 +125,20 @@ class TableConfig(SimilarityConfig):
         return told.replace(password, "***") if password else told
 
 
-def settings_of(backend: str) -> dict[str, Any]:
-    """What the environment and FiftyOne's brain config say of connecting to a database."""
+def make_config(backend: str, uri: str | None, **said: Any) -> TableConfig:
+    """The configuration of an index to be: as said, else as the environment has it.
+
+    Raises:
+        DatasetError: there is no such backend, or nobody said where the database is.
+    """
+    config_cls = config_class(backend)
     found = dict(fob.brain_config.similarity_backends.get(backend, {}))
-    return {name: value for name, value in found.items() if name not in _CHOSEN_HERE}
+    settings = {name: value for name, value in found.items() if name not in _CHOSEN_HERE}
+    if uri:
+        settings[config_cls.address_setting] = uri
+    config = config_cls(**settings, **said)
+    config.need_address()
+    return config
 
 
 def holds_secret(address: str) -> bool:

@@ -1,0 +1,466 @@
+"""An index whose vectors lie in a database: its answers, its run, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import fiftyone.brain as fob
+import numpy as np
+import pytest
+
+from fiftyone_isoclip.dataset import build_similarity, embed
+from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, list_brain_runs
+from fiftyone_isoclip.dataset.fields import Origin, write_origin
+from fiftyone_isoclip.dataset.model import load_model
+from fiftyone_isoclip.dataset.similarity_backends.config import holds_secret
+from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
+from fiftyone_isoclip.encoder import Clip, load_clip
+from fiftyone_isoclip.errors import DatasetError, VectorError
+from tests.galleries import add_pictures, paint_gallery
+from tests.integration.similarity.oracles import (
+    EXACT,
+    FIELD,
+    NAME,
+    Floats,
+    check_order,
+    fill,
+    ordered,
+    unit,
+)
+
+pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+
+N = 40
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return load_clip(NAME, **EXACT)
+
+
+@pytest.fixture
+def plain(clip: Clip) -> Floats:
+    random = np.random.default_rng(3)
+    return (random.normal(size=(N, clip.dim)) + 0.5).astype(np.float32)
+
+
+@pytest.fixture
+def ids(
+    dataset: fo.Dataset, plain: Floats, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Samples that hold plain embeddings of the checkpoint, and no files to embed."""
+    monkeypatch.setattr("fiftyone_isoclip.dataset.similarity_runs.embed", lambda *_, **__: None)
+    found = fill(dataset, plain)
+    write_origin(dataset, FIELD, Origin(NAME, clip.fingerprint, clip.dim))
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "tables"
+
+
+def build(dataset: fo.Dataset, folder: Path, **said: object) -> TableSimilarityIndex:
+    model = load_model(NAME, **EXACT)
+    said = {"brain_key": "found", "backend": "lancedb", "uri": str(folder)} | said
+    index = build_similarity(dataset, model, **said)
+    assert isinstance(index, TableSimilarityIndex)
+    return index
+
+
+def tables_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def found_by(samples: fo.Dataset, query: object, **said: object) -> list[str]:
+    return samples.sort_by_similarity(query, brain_key="found", **said).values("id")
+
+
+@pytest.fixture
+def index(dataset: fo.Dataset, ids: list[str], folder: Path) -> TableSimilarityIndex:
+    return build(dataset, folder)
+
+
+def test_images_are_found_by_isoclip_and_texts_by_plain_embeddings(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats, clip: Clip
+) -> None:
+    images, text = clip.isoclip()(plain), clip.text_embeddings(["a red circle"])[0]
+    check_order(found_by(dataset, ids[4], k=7), ids, images @ images[4])
+    check_order(found_by(dataset, ids[4]), ids, images @ images[4])
+    check_order(found_by(dataset, ids[:3], k=9), ids, images @ images[:3].mean(axis=0))
+    check_order(found_by(dataset, "a red circle", k=9), ids, unit(plain) @ text)
+    check_order(found_by(dataset, ids[4], k=9, reverse=True), ids, -images @ images[4])
+    # An uploaded image comes compressed, and a plain embedding is one, too.
+    check_order(found_by(dataset, images[6], k=5), ids, images @ images[6])
+    check_order(found_by(dataset, plain[6], k=5), ids, images @ images[6])
+    # The Similarity Search panel: twice the wanted, less the unwanted.
+    wanted = 2 * images[:2].mean(axis=0) - images[5]
+    check_order(found_by(dataset, wanted, k=6), ids, images @ unit(wanted))
+
+
+def test_distances_are_one_minus_the_cosine(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats, clip: Clip
+) -> None:
+    images = clip.isoclip()(plain)
+    view = dataset.sort_by_similarity(ids[4], k=8, brain_key="found", dist_field="far")
+    cosines = [float(images[ids.index(id_)] @ images[4]) for id_ in view.values("id")]
+    np.testing.assert_allclose(view.values("far"), 1 - np.array(cosines), atol=1e-5)
+
+
+def test_only_the_view_is_searched(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats, clip: Clip
+) -> None:
+    images, rows = clip.isoclip()(plain), list(range(1, N, 3))
+    view = dataset.select([ids[row] for row in rows])
+    found = found_by(view, ids[0], k=5)  # the query itself is not among them
+    assert found == ordered(ids, images @ images[0], rows=rows)[:5]
+    assert found_by(view, ids[0]) == ordered(ids, images @ images[0], rows=rows)
+    text = unit(plain) @ clip.text_embeddings(["red"])[0]
+    assert found_by(view, "red", k=4) == ordered(ids, text, rows=rows)[:4]
+    assert found_by(dataset.limit(0), ids[0], k=4) == []
+
+
+def test_a_new_process_finds_the_same(dataset: fo.Dataset, ids: list[str], folder: Path) -> None:
+    build(dataset, folder)
+    build(dataset, folder, brain_key="half", storage="float16")
+    dataset.persistent = True
+    asked = [(query, key) for query in (ids[3], "a red circle") for key in ("found", "half")]
+    code = (
+        f"import fiftyone as fo\ndataset = fo.load_dataset({dataset.name!r})\n"
+        f"for query, key in {asked!r}:\n"
+        "    view = dataset.sort_by_similarity(query, k=6, brain_key=key)\n"
+        "    print('FOUND', *view.values('id'))\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = [line.split() for line in re.findall("FOUND (.*)", shown.stdout)]
+    views = (dataset.sort_by_similarity(query, k=6, brain_key=key) for query, key in asked)
+    assert found == [view.values("id") for view in views]
+
+
+def test_half_precision_takes_half_the_room(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], folder: Path
+) -> None:
+    half = build(dataset, folder, brain_key="half", storage="float16")
+    exact, rounded = (each.get_embeddings(sample_ids=ids)[0] for each in (index, half))
+    assert 0 < np.abs(exact - rounded).max() < 5e-4
+    import pyarrow as pa
+
+    with half.tables() as tables:
+        kind = tables.images._table().schema.field("vector").type.value_type
+    assert kind == pa.float16()
+
+
+def test_an_index_without_texts_says_so(dataset: fo.Dataset, ids: list[str], folder: Path) -> None:
+    build(dataset, folder, text=False)
+    assert len(tables_in(folder)) == 1
+    with pytest.raises(DatasetError, match=r"built with text=False.*build it with text=True"):
+        found_by(dataset, "red")
+    assert not dataset.get_brain_info("found").config.supports_prompts
+    assert found_by(dataset, ids[2], k=1) == [ids[2]]
+
+
+def test_what_cannot_be_asked_is_told(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str]
+) -> None:
+    with pytest.raises(DatasetError, match=r"find_duplicates\(dataset, field='clip_embedding'\)"):
+        index.find_duplicates(thresh=0.1)
+    with pytest.raises(DatasetError, match="can only be averaged"):
+        index.sort_by_similarity(ids[:2], aggregation="max")
+    with pytest.raises(VectorError, match="dim 5 were given to an index that takes 96 or 60"):
+        index.sort_by_similarity(np.ones(5))
+    with pytest.raises(VectorError):
+        index.sort_by_similarity(np.full(60, np.nan))
+    with pytest.raises(DatasetError, match=f"1 of the samples.*{'0' * 24}"):
+        index.sort_by_similarity("0" * 24)
+
+
+def test_vectors_without_direction_stay_out_and_are_named(
+    dataset: fo.Dataset, ids: list[str], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {ids[1]: np.full(96, np.nan), ids[2]: np.zeros(96)}
+    dataset.set_values(FIELD, bad, key_field="id")
+    with caplog.at_level(logging.WARNING):
+        index = build(dataset, folder)
+    assert index.total_index_size == N - 2
+    assert re.search(rf"2 of 40 vectors.*stay out of the index: {ids[1]}, {ids[2]}", caplog.text)
+    assert not {ids[1], ids[2]} & set(found_by(dataset, ids[0]))
+
+
+def test_blocks_of_samples_are_one_index(
+    dataset: fo.Dataset,
+    ids: list[str],
+    folder: Path,
+    plain: Floats,
+    clip: Clip,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fiftyone_isoclip.dataset.similarity_blocks.BLOCK_SAMPLES", 7)
+    index = build(dataset, folder)
+    vectors, found, labels = index.get_embeddings()
+    order = [found.tolist().index(id_) for id_ in ids]
+    np.testing.assert_allclose(vectors[order], clip.isoclip()(plain), atol=1e-6)
+    assert labels is None
+
+
+def test_rows_come_change_and_go(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats
+) -> None:
+    late = dataset.add_samples([fo.Sample(filepath="/nowhere/late.png")])
+    index.add_to_index(plain[:1], late)
+    assert set(found_by(dataset, ids[0], k=2)) == {ids[0], late[0]}
+    index.add_to_index(plain[5:6], late)  # in the place of the earlier one
+    assert set(found_by(dataset, ids[5], k=2)) == {ids[5], late[0]}
+    index.add_to_index(plain[:1], late, overwrite=False)
+    assert set(found_by(dataset, ids[5], k=2)) == {ids[5], late[0]}
+    with pytest.raises(DatasetError, match="1 ids are in the index already"):
+        index.add_to_index(plain[:1], late, overwrite=False, allow_existing=False)
+    assert index.total_index_size == N + 1
+    with pytest.raises(VectorError, match="dim 96 and was given some of dim 12"):
+        index.add_to_index(np.ones((1, 12)), late)
+    index.remove_from_index(sample_ids=late)
+    assert late[0] not in found_by(dataset, ids[5])
+    with pytest.raises(DatasetError, match="1 ids are not in the index"):
+        index.remove_from_index(sample_ids=late, allow_missing=False)
+    index.remove_from_index(sample_ids=late)
+
+
+def test_samples_that_were_deleted_are_not_found(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats, clip: Clip
+) -> None:
+    images = clip.isoclip()(plain)
+    nearest = ordered(ids, images @ images[0])
+    dataset.delete_samples(nearest[1:4])
+    assert found_by(dataset, ids[0], k=4) == [nearest[0], *nearest[4:7]]
+    assert index.total_index_size == N - 3
+
+
+def test_patches_are_searched_by_label(
+    dataset: fo.Dataset, plain: Floats, clip: Clip, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fiftyone_isoclip.dataset.similarity_runs.embed", lambda *_, **__: None)
+    boxes = [fo.Detection(label="x", bounding_box=[0, 0, 1, 1], **{FIELD: row}) for row in plain]
+    of = [
+        fo.Sample(filepath=f"/nowhere/{n}.png", boxes=fo.Detections(detections=boxes[n::4]))
+        for n in range(4)
+    ]
+    samples = dataset.add_samples(of)
+    labels = [label for n in range(4) for label in dataset[samples[n]].boxes.detections]
+    ids, rows = [label.id for label in labels], np.stack([label[FIELD] for label in labels])
+    images = clip.isoclip()(rows)
+
+    index = build(dataset, folder, patches_field="boxes")
+
+    patches = dataset.to_patches("boxes")
+    assert found_by(patches, ids[3], k=6) == ordered(ids, images @ images[3])[:6]
+    part = patches.select(ids[::2])
+    expected = ordered(ids, images @ images[3], rows=list(range(0, N, 2)))
+    assert found_by(part, ids[3], k=6) == expected[:6]
+    assert set(index.get_embeddings(sample_ids=samples[:1])[2]) == set(ids[:10])
+    vectors, owners, found = index.get_embeddings(label_ids=[ids[12], ids[1]])
+    assert (owners.tolist(), found.tolist()) == ([samples[1], samples[0]], [ids[12], ids[1]])
+    np.testing.assert_allclose(vectors, images[[12, 1]], atol=1e-6)
+
+
+def test_vectors_that_are_kept_in_files_are_indexed(
+    dataset: fo.Dataset, tmp_path: Path, folder: Path, clip: Clip
+) -> None:
+    ids = add_pictures(dataset, paint_gallery(tmp_path, 9))
+    embed(dataset, load_model(NAME, **EXACT), FIELD, on_samples=True, progress=False)
+    plain = np.stack(dataset.values(FIELD))
+    embed(dataset, load_model(NAME, **EXACT), FIELD, on_samples=False, progress=False)
+    assert dataset.count(FIELD) == 0
+    build(dataset, folder)
+    images = clip.isoclip()(plain)
+    check_order(found_by(dataset, ids[2], k=6), ids, images @ images[2])
+    check_order(found_by(dataset, "red"), ids, unit(plain) @ clip.text_embeddings(["red"])[0])
+
+
+def test_deleting_the_run_deletes_its_tables(
+    dataset: fo.Dataset, index: TableSimilarityIndex, folder: Path
+) -> None:
+    assert len(tables_in(folder)) == 2
+    dataset._brain_cache.clear()  # as in another session
+    dataset.delete_brain_run("found")
+    assert tables_in(folder) == []
+
+
+def test_f02_an_interrupted_build_leaves_no_run_and_no_tables(
+    dataset: fo.Dataset, ids: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fiftyone_isoclip.dataset.similarity_blocks.BLOCK_SAMPLES", 7)
+    put, calls = TableSimilarityIndex._put, []
+
+    def interrupted(self: TableSimilarityIndex, new: object) -> None:
+        put(self, new)
+        calls.append(tables_in(folder))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TableSimilarityIndex, "_put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(dataset, folder)
+    assert len(calls[-1]) == 2  # they were there
+    assert (dataset.list_brain_runs(), tables_in(folder)) == ([], [])
+
+
+def test_f02_tables_of_a_build_that_was_killed_go_with_its_run(
+    dataset: fo.Dataset, ids: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:  # a killed process cleans nothing up
+        patch.setattr("fiftyone.brain.similarity.Similarity.save_run_results", killed)
+        patch.setattr(TableSimilarityIndex, "cleanup", lambda _: None)
+        patch.setattr(fo.Dataset, "delete_brain_run", lambda *_: None)
+        with pytest.raises(Killed):
+            build(dataset, folder)
+    assert len(tables_in(folder)) == 2
+    assert [run.what for run in list_brain_runs(dataset)] == ["index in lancedb"]
+    dataset._brain_cache.clear()
+    delete_brain_run(dataset, "found")
+    assert (dataset.list_brain_runs(), tables_in(folder)) == ([], [])
+
+
+def test_a_clone_reads_the_tables_and_never_writes_them(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], folder: Path, plain: Floats
+) -> None:
+    clone = dataset.clone()
+    try:
+        assert found_by(clone, ids[3], k=6) == found_by(dataset, ids[3], k=6)
+        copied = clone.load_brain_results("found")
+        with pytest.raises(DatasetError, match="belong to the dataset it was cloned from"):
+            copied.add_to_index(plain[:1], ids[:1])
+        with pytest.raises(DatasetError, match="belong to the dataset it was cloned from"):
+            copied.remove_from_index(sample_ids=ids[:1])
+        clone.delete_samples(found_by(clone, ids[3], k=6)[1:3])
+        assert set(found_by(clone, ids[3], k=6)) <= set(clone.values("id"))
+        delete_brain_run(clone, "found")
+        assert len(tables_in(folder)) == 2
+        assert index.total_index_size == N
+    finally:
+        clone.delete()
+
+
+def test_two_indexes_share_no_table(dataset: fo.Dataset, ids: list[str], folder: Path) -> None:
+    build(dataset, folder)
+    build(dataset, folder, brain_key="other", text=False)
+    assert len(tables_in(folder)) == 3
+    dataset.delete_brain_run("other")
+    assert len(tables_in(folder)) == 2
+    assert found_by(dataset, ids[0], k=1) == [ids[0]]
+
+
+SECRETS = [
+    "postgresql://someone@host/db",
+    "postgresql://someone:word@host:5432/db",
+    "host=there dbname=db user=someone password=word",
+    "https://host:19530?token=abc",
+]
+
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_addresses_with_secrets_are_recognised(address: str) -> None:
+    assert holds_secret(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["/data/tables", "s3://bucket/tables", "http://localhost:19530", "host=x dbname=y"]
+)
+def test_addresses_without_are_not(address: str) -> None:
+    assert not holds_secret(address)
+
+
+def test_an_address_with_a_secret_is_not_stored_and_asked_for_by_name(
+    dataset: fo.Dataset, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "password=word"
+    build(dataset, folder)
+    run = fo.core.odm.get_db_conn().runs.find_one({"_dataset_id": dataset._doc.id, "key": "found"})
+    assert "word" not in json.dumps(run, default=str)
+
+    dataset._brain_cache.clear()
+    with pytest.raises(DatasetError, match="FIFTYONE_BRAIN_SIMILARITY_LANCEDB_URI"):
+        found_by(dataset, ids[0], k=1)
+    settings = fob.brain_config.similarity_backends["lancedb"]  # read from the environment
+    monkeypatch.setitem(settings, "uri", str(folder))
+    dataset._brain_cache.clear()
+    assert found_by(dataset, ids[0], k=1) == [ids[0]]
+
+
+def test_a_stored_address_is_the_place_of_the_vectors_whatever_the_environment_says(
+    dataset: fo.Dataset,
+    index: TableSimilarityIndex,
+    ids: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = fob.brain_config.similarity_backends["lancedb"]
+    monkeypatch.setitem(settings, "uri", str(tmp_path / "elsewhere"))
+    dataset._brain_cache.clear()
+    assert found_by(dataset, ids[0], k=1) == [ids[0]]
+
+
+def test_a_database_that_is_away_is_one_sentence(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], folder: Path
+) -> None:
+    for table in folder.iterdir():
+        for path in table.rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"not a table")
+    for loaded in (index, None):
+        if loaded is None:
+            dataset._brain_cache.clear()
+        with pytest.raises(DatasetError, match=rf"lancedb at {folder} did not do what was asked"):
+            found_by(dataset, ids[0], k=3)
+
+
+def test_f12_nothing_is_embedded_for_a_database_that_is_away(
+    dataset: fo.Dataset, tmp_path: Path
+) -> None:
+    add_pictures(dataset, paint_gallery(tmp_path, 2))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DatasetError, match="did not do what was asked"):
+        build(dataset, tmp_path / "file" / "tables")
+    assert not dataset.has_field(FIELD)
+    assert dataset.list_brain_runs() == []
+
+
+def test_what_cannot_be_built_is_refused(dataset: fo.Dataset, ids: list[str], folder: Path) -> None:
+    with pytest.raises(DatasetError, match="choose one of faiss, lancedb"):
+        build(dataset, folder, backend="elsewhere")
+    with pytest.raises(DatasetError, match=r"FIFTYONE_BRAIN_SIMILARITY_LANCEDB_URI.*uri="):
+        build(dataset, folder, uri=None)
+    assert (dataset.list_brain_runs(), tables_in(folder)) == ([], [])
+
+
+def test_centred_bands_are_refused(
+    dataset: fo.Dataset, ids: list[str], folder: Path, clip: Clip
+) -> None:
+    from fiftyone_isoclip.dataset import fit_centre
+
+    fit_centre(dataset, FIELD)
+    with pytest.raises(DatasetError, match=r"3/7-centred.*backend='faiss', or band 3/7"):
+        build_similarity(
+            dataset,
+            load_model(NAME, band="3/7-centred", **EXACT),
+            brain_key="found",
+            backend="lancedb",
+            uri=str(folder),
+        )
+
+
+@pytest.fixture(autouse=True)
+def _no_address_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delitem(fob.brain_config.similarity_backends["lancedb"], "uri", raising=False)
+    yield
