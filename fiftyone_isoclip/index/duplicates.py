@@ -82,6 +82,16 @@ def join_keepers(pairs: Pairs, *, prefer: npt.ArrayLike | None = None) -> tuple[
     return keepers[joined], members[joined]
 
 
+def connected_components(pairs: Pairs) -> Rows:
+    """The number of the component that each row lies in, where pairs connect rows: (n,)."""
+    # Imported here: scipy takes longer to load than most searches to run.
+    from scipy.sparse import coo_array, csgraph
+
+    ends = (np.ones(len(pairs), np.int8), (pairs.left, pairs.right))
+    found = csgraph.connected_components(coo_array(ends, shape=(pairs.n, pairs.n)), directed=False)
+    return np.asarray(found[1], np.int64)
+
+
 def _spokes(pairs: Pairs, prefer: npt.ArrayLike | None) -> tuple[Rows, Rows, Float32s, Rows]:
     """The pairs between a keeper and another row, from the keeper; and the place of each row."""
     ends = np.concatenate([pairs.left, pairs.right])

@@ -15,18 +15,22 @@ PAIR_LIMIT = 20_000_000
 _SAMPLE = 1024
 
 
-def refuse_explosion(vectors: Table, similarity: float, limit: int = PAIR_LIMIT) -> None:
+def refuse_explosion(
+    vectors: Table, similarity: float, limit: int = PAIR_LIMIT, *, n: int | None = None
+) -> None:
     """Estimate on a sample how many pairs a similarity would give, and refuse too many early.
+
+    ``n`` counts all rows where the vectors are themselves a random sample of them.
 
     Raises:
         VectorError: with the estimate, and the similarity that would stay within the limit.
     """
-    n = len(vectors)
+    n = len(vectors) if n is None else n
     all_pairs = n * (n - 1) // 2
     if all_pairs <= limit:
         return
-    size = min(n // 2, _SAMPLE)
-    rows = np.random.default_rng(0).choice(n, size=2 * size, replace=False)
+    size = min(len(vectors) // 2, _SAMPLE)
+    rows = np.random.default_rng(0).choice(len(vectors), size=2 * size, replace=False)
     sample = unit_rows(vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]
     scores = (sample[:size] @ sample[size:].T).ravel()
     scale = all_pairs / scores.size

@@ -24,6 +24,11 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.shards.contents import Contents
+    from fiftyone_isoclip.shards.duplicates import (
+        StoreDuplicates,
+        find_store_duplicates,
+        read_duplicates,
+    )
     from fiftyone_isoclip.shards.manifest import Manifest, Recipe
     from fiftyone_isoclip.shards.run import Embedded, embed_into_store
     from fiftyone_isoclip.shards.shard import DamagedShardError, Shard
@@ -41,13 +46,17 @@ __all__ = [
     "Recipe",
     "Shard",
     "ShardStore",
+    "StoreDuplicates",
     "embed_into_store",
+    "find_store_duplicates",
     "open_store",
+    "read_duplicates",
     "read_images",
 ]
 
 _HOMES = {
     "contents": ["Contents"],
+    "duplicates": ["StoreDuplicates", "find_store_duplicates", "read_duplicates"],
     "manifest": ["Manifest", "Recipe"],
     "run": ["Embedded", "embed_into_store"],
     "shard": ["DamagedShardError", "Shard"],

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
 
-from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.shards.manifest import Recipe
+from fiftyone_isoclip.shards.ray_cluster import heard, open_cluster, ray, said
 from fiftyone_isoclip.shards.store import ShardStore
 from fiftyone_isoclip.shards.tasks import Task
 from fiftyone_isoclip.shards.worker import Embedder, Encoding, Receipt, Worker
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
-
-try:
-    import ray
-    import ray.data
-    from ray.exceptions import RayError, RayTaskError
-except ImportError as error:
-    raise IsoClipError(
-        "the engine ray needs Ray; install it with: pip install 'fiftyone-isoclip[ray]'"
-    ) from error
-
 OBJECT_STORE_BYTES = 300 * 2**20
 """Memory that a Ray begun here may share: paths and receipts go through it, pixels never do."""
-
-_SETTINGS = "FIFTYONE_ISOCLIP_MAX_"
 
 
 class RayEngine:
@@ -50,7 +35,7 @@ class RayEngine:
         self._workers = workers or max(1, gpus if on_gpu else int(has.get("CPU", 1)))
         # Asked of a process like those that will work: this one may have no GPU.
         answer = ray.get(ray.remote(**self._needs)(_describe).remote(encoding))
-        self.recipe = Recipe(**json.loads(_heard(answer)))
+        self.recipe = Recipe(**json.loads(heard(answer)))
         self._encoding = replace(encoding, precision=self.recipe.precision)
 
     def run(self, store: ShardStore, tables: Sequence[pa.Table]) -> Iterator[Receipt]:
@@ -72,7 +57,7 @@ class RayEngine:
             **self._needs,
         )
         for row in receipts.iter_rows():
-            yield Receipt.loads(_heard(row))
+            yield Receipt.loads(heard(row))
 
 
 @contextmanager
@@ -82,21 +67,8 @@ def open_ray(encoding: Encoding, workers: int | None = None) -> Iterator[RayEngi
     Raises:
         IsoClipError: there is no such cluster or device, or Ray itself gave up.
     """
-    begun = not ray.is_initialized()
-    try:
-        if begun:
-            _begin(encoding.device)
+    with open_cluster(encoding.device, OBJECT_STORE_BYTES):
         yield RayEngine(encoding, workers)
-    except RayTaskError:  # a defect in what ran: its traceback is wanted
-        raise
-    except (RayError, ConnectionError) as error:
-        raise IsoClipError(
-            f"Ray gave up: {str(error).splitlines()[0]} What is stored stays; run this again once "
-            "the cluster can be reached (with its RAY_AUTH_MODE and RAY_AUTH_TOKEN, if it has one)"
-        ) from error
-    finally:
-        if begun:
-            ray.shutdown()
 
 
 class _Actor:
@@ -107,7 +79,7 @@ class _Actor:
         self._worker: Worker | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return pa.table({name: [text] for name, text in _said(self._work, table).items()})
+        return pa.table({name: [text] for name, text in said(self._work, table).items()})
 
     def _work(self, table: pa.Table) -> str:
         # Opened here, not above: an actor that cannot be made would be made again for ever.
@@ -115,40 +87,5 @@ class _Actor:
         return self._worker(Task.of(table)).dumps()
 
 
-def _describe(encoding: Encoding) -> dict[str, str]:
-    return _said(lambda: json.dumps(asdict(Embedder(encoding).recipe)))
-
-
-def _said(work: Callable[..., str], *args: Any) -> dict[str, str]:
-    """What some work answers, or the sentence with which it gives up: Ray would lose it."""
-    try:
-        return {"said": work(*args), "sentence": ""}
-    except IsoClipError as error:
-        return {"said": "", "sentence": str(error)}
-
-
-def _heard(answer: Mapping[str, str]) -> str:
-    if answer["sentence"]:
-        raise IsoClipError(answer["sentence"])
-    return answer["said"]
-
-
-def _begin(device: str) -> None:
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    # What a picture may cost is the same on every machine: that of this process.
-    settings = {name: text for name, text in os.environ.items() if name.startswith(_SETTINGS)}
-    quiet: dict[str, Any] = {
-        "logging_level": logging.ERROR,
-        "log_to_driver": False,
-        "runtime_env": {"env_vars": settings},
-    }
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(**quiet)
-        return
-    own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    ray.init(address="local", **own, **quiet)
-    if device.startswith("cuda") and not ray.cluster_resources().get("GPU"):
-        # Ray would wait for one; a cluster that grows by itself may get one.
-        raise IsoClipError(f"device {device!r} was asked for, and Ray finds no GPU here")
+def _describe(encoding: Encoding) -> dict[str, Any]:
+    return said(lambda: json.dumps(asdict(Embedder(encoding).recipe)))

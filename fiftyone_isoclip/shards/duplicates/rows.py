@@ -1,0 +1,101 @@
+"""The rows of a store under one numbering, and their embeddings as a search compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.index.vectors import Float32s, Rows
+from fiftyone_isoclip.projector import EmbeddingMap
+from fiftyone_isoclip.shards.manifest import Manifest
+from fiftyone_isoclip.shards.shard import DamagedShardError, Shard
+from fiftyone_isoclip.shards.store import REMEDY, SHARD_ROWS, ShardStore
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Layout:
+    """Where the rows of a store lie: the images of its shards, numbered in the shards' order.
+
+    Shapes: ``names`` (s,); ``starts`` (s + 1,) the number of the first row of each shard, and n.
+    """
+
+    names: tuple[str, ...]
+    starts: Rows
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Layout:
+        """The layout that the last complete run left."""
+        shards = sorted(manifest.shards.items())
+        counts = [count for _, count in shards]
+        starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+        return cls(tuple(name for name, _ in shards), starts)
+
+    @property
+    def n(self) -> int:
+        """How many rows there are, those without an embedding included."""
+        return int(self.starts[-1])
+
+    def tasks(self, **columns: Sequence[Any]) -> list[pa.Table]:
+        """The shards in their order, a few small ones or a large one to a table.
+
+        The columns are name, start, and those given: one value a shard.
+        """
+        every = pa.table({"name": self.names, "start": self.starts[:-1], **columns})
+        owner = (self.starts[1:] - 1) // SHARD_ROWS
+        cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(self.names)]
+        return [every.slice(first, last - first) for first, last in pairwise(cuts) if last > first]
+
+    def tasks_of(self, rows: Rows) -> list[pa.Table]:
+        """The tasks of some rows, ascending: a column ``rows`` lists those of each shard."""
+        if not len(rows):
+            return []
+        parts = np.split(rows, np.searchsorted(rows, self.starts[1:-1]))
+        tables = self.tasks(rows=pa.array(parts, pa.list_(pa.int64())))
+        held = [
+            table.filter(pc.greater(pc.list_value_length(table["rows"]), 0)) for table in tables
+        ]
+        return [table for table in held if table.num_rows]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Space:
+    """A store whose embeddings are read as IsoCLIP embeddings; it can be sent to other machines."""
+
+    store: ShardStore
+    to_isoclip: EmbeddingMap
+
+    @classmethod
+    def of(cls, store: ShardStore, to_isoclip: EmbeddingMap) -> Space:
+        """Without the list of shards, which a worker does not need."""
+        light = ShardStore(store.place, replace(store.manifest, shards={}))
+        return cls(light, to_isoclip)
+
+    def read(self, name: str, start: int) -> tuple[Rows, Float32s]:
+        """The rows of a shard that have an embedding, (m,), and their unit rows (m, k).
+
+        Raises:
+            StoreError: the shard is damaged, or gone.
+        """
+        shard = self.shard(name)
+        return shard.rows + start, self.to_isoclip(shard.embeddings)
+
+    def shard(self, name: str) -> Shard:
+        """A shard, all of it checked.
+
+        Raises:
+            StoreError: it is damaged, or gone.
+        """
+        try:
+            return self.store.read(name)
+        except DamagedShardError as error:
+            wrong = str(error)
+        except FileNotFoundError:
+            wrong = "it is missing"
+        raise StoreError(f"{self.store.uri}: the shard {name} cannot be used: {wrong}. {REMEDY}")

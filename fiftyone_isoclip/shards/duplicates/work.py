@@ -1,0 +1,263 @@
+"""What workers do in a search for duplicates: tables in, tables out, and no engine known.
+
+Rows are numbered over the whole store. A task names shards (columns name and start), and what is
+wanted of each. Every sum is made by one thread, so that all engines give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fiftyone_isoclip.index import Pairs, find_pairs
+from fiftyone_isoclip.index.pair_search import search_pairs
+from fiftyone_isoclip.index.screens import Screen, ScreenPlan
+from fiftyone_isoclip.index.vectors import NO_ROWS, Float32s, Rows, cosines, row_blocks
+from fiftyone_isoclip.shards.duplicates.rows import Space
+
+Cells = npt.NDArray[np.int32]
+
+_SCORES_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sampling:
+    """Gives out chosen rows of shards, those that have an embedding: row and vector."""
+
+    space: Space
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        """Read the rows that the column ``rows`` lists."""
+        parts = []
+        for shard in task.to_pylist():
+            rows, units = self.space.read(shard["name"], shard["start"])
+            chosen = np.isin(rows, shard["rows"])
+            parts.append(pa.table({"row": rows[chosen], "vector": as_column(units[chosen])}))
+        return pa.concat_tables(parts)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Surveying:
+    """Finds all pairs of sampled rows with the rows of a shard, and in how many cells they meet.
+
+    Shapes: ``rows`` (s,) ascending, ``units`` (s, k), ``cells`` (s, m) the cells nearest to each,
+    nearest first; ``pivots`` (c, k).
+    """
+
+    space: Space
+    rows: Rows
+    units: Float32s
+    cells: Cells
+    pivots: Float32s
+    similarity: float
+    plan: ScreenPlan
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        """Compare: the columns sampled, partner, similarity and needed."""
+        screen = self.plan.make(self.units)
+        parts = [self._survey(screen, *self.space.read(*shard)) for shard in _shards(task)]
+        return pa.concat_tables(parts)
+
+    def _survey(self, screen: Screen, rows: Rows, units: Float32s) -> pa.Table:
+        sampled, near = _candidates(screen, self.plan.make(units), self.similarity)
+        scores = cosines(self.units, sampled, units, near)
+        kept = (scores >= np.float32(self.similarity)) & (self.rows[sampled] != rows[near])
+        sampled, near, scores = sampled[kept], near[kept], scores[kept]
+        partners, place = np.unique(near, return_inverse=True)
+        cells = nearest_cells(units[partners], self.pivots, self.cells.shape[1])
+        columns = {
+            "sampled": self.rows[sampled],
+            "partner": rows[near],
+            "similarity": scores,
+            "needed": cells_needed(self.cells[sampled], cells[place]),
+        }
+        return pa.table(columns)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Assigning:
+    """Names the cells nearest to each row of a shard: ``count`` of them, nearest first."""
+
+    space: Space
+    pivots: Float32s
+    count: int
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        """Give each row that has an embedding its cells: the columns row and cells."""
+        parts = []
+        for shard in _shards(task):
+            rows, units = self.space.read(*shard)
+            cells = nearest_cells(units, self.pivots, self.count)
+            parts.append(pa.table({"row": rows, "cells": as_column(cells)}))
+        return pa.concat_tables(parts)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Picking:
+    """Takes out of shards the rows that visit some cells, ``first`` to ``last``, which is not one.
+
+    A task's column ``cells`` lists the cells of every row of a shard, ``count`` for each; -1 where
+    a row has no embedding.
+    """
+
+    space: Space
+    count: int
+    first: int
+    last: int
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        """Give each visit: the columns cell, row, cells and vector."""
+        names, starts = task["name"].to_pylist(), task["start"].to_pylist()
+        parts = []
+        for name, start, listed in zip(names, starts, task["cells"], strict=True):
+            rows, units = self.space.read(name, start)
+            cells = listed.values.to_numpy().reshape(-1, self.count)[rows - start]
+            visits, places = np.nonzero((cells >= self.first) & (cells < self.last))
+            columns = {
+                "cell": cells[visits, places],
+                "row": rows[visits],
+                "cells": as_column(cells[visits]),
+                "vector": as_column(units[visits]),
+            }
+            parts.append(pa.table(columns))
+        return pa.concat_tables(parts)
+
+    def placeholder(self) -> pa.Table:
+        """A visit of nobody to no cell, for engines that carry tables of one kind alone."""
+        cells, vector = np.full((1, self.count), -1, np.int32), np.zeros((1, self.dim), np.float32)
+        columns = {"cells": as_column(cells), "vector": as_column(vector)}
+        return pa.table({"cell": cells[:, 0], "row": np.full(1, -1, np.int64), **columns})
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return self.space.to_isoclip.dim
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Comparing:
+    """Finds every pair among the rows of a cell, but for those that an earlier cell finds.
+
+    ``plan`` is of a screen for all cells; None plans for the one cell that holds all rows.
+    """
+
+    similarity: float
+    plan: ScreenPlan | None
+
+    def __call__(self, visits: pa.Table) -> pa.Table:
+        """Compare the rows of one cell: the columns left, right and similarity."""
+        visits = visits.sort_by("row")
+        rows, cells = visits["row"].to_numpy(), as_rows(visits["cells"])
+        pairs = self._pairs(as_rows(visits["vector"]))
+        cell = visits["cell"][0].as_py()
+        mine = first_shared(cells[pairs.left], cells[pairs.right]) == cell
+        columns = {
+            "left": rows[pairs.left[mine]],
+            "right": rows[pairs.right[mine]],
+            "similarity": pairs.similarity[mine],
+        }
+        return pa.table(columns)
+
+    def _pairs(self, units: Float32s) -> Pairs:
+        if self.plan is None:
+            return find_pairs(units, self.similarity)
+        return search_pairs(units, self.similarity, self.plan.make(units))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Naming:
+    """Tells of chosen rows their id, path and bytes."""
+
+    space: Space
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        """Tell of the rows that the column ``rows`` lists."""
+        parts = []
+        for task_row in task.to_pylist():
+            shard, rows = self.space.shard(task_row["name"]), task_row["rows"]
+            places = [row - task_row["start"] for row in rows]
+            columns = {
+                "row": pa.array(rows, pa.int64()),
+                "id": pa.array([shard.ids[place] for place in places], pa.string()),
+                "path": pa.array([shard.paths[place] for place in places], pa.string()),
+                "bytes": pa.array([shard.sizes[place] for place in places], pa.int64()),
+            }
+            parts.append(pa.table(columns))
+        return pa.concat_tables(parts)
+
+
+def nearest_cells(units: Float32s, pivots: Float32s, count: int) -> Cells:
+    """The pivots with the largest products, largest first: (n, k), (c, k) -> (n, count)."""
+    cells = np.empty((len(units), count), np.int32)
+    step = max(1, _SCORES_AT_ONCE // len(pivots))
+    for start in range(0, len(units), step):
+        block = slice(start, start + step)
+        scores = units[block] @ pivots.T
+        last = len(pivots) - count
+        best = np.argpartition(scores, last, axis=1)[:, last:] if last else np.arange(count)[None]
+        best = np.broadcast_to(best, (len(scores), count))
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        cells[block] = np.take_along_axis(best, order, axis=1)
+    return cells
+
+
+def cells_needed(left: Cells, right: Cells) -> Cells:
+    """How many of its nearest cells each row has to visit for two to meet: twice (p, m) -> (p,).
+
+    m + 1 where they do not meet in any of these.
+    """
+    p, m = left.shape
+    places = np.arange(1, m + 1, dtype=np.int32)
+    later = np.maximum(places[:, None], places)
+    needed = np.empty(p, np.int32)
+    for block in row_blocks(p, m * m):
+        shared = left[block][:, :, None] == right[block][:, None, :]
+        needed[block] = np.where(shared, later, m + 1).min(axis=(1, 2))
+    return needed
+
+
+def first_shared(left: Cells, right: Cells) -> Cells:
+    """The smallest cell that both visit: twice (p, m) -> (p,); each two share one."""
+    p, m = left.shape
+    none = np.iinfo(np.int32).max
+    first = np.empty(p, np.int32)
+    for block in row_blocks(p, m * m):
+        shared = (left[block][:, :, None] == right[block][:, None, :]).any(axis=2)
+        first[block] = np.where(shared, left[block], none).min(axis=1)
+    return first
+
+
+def as_column(rows: npt.NDArray[Any]) -> pa.FixedSizeListArray:
+    """A table (n, d) as a column of n lists."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+
+
+def as_rows(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """What `as_column` made, as a table again."""
+    width = column.type.list_size
+    parts = [chunk.flatten().to_numpy().reshape(-1, width) for chunk in column.chunks]
+    return np.concatenate([np.empty((0, width), column.type.value_type.to_pandas_dtype()), *parts])
+
+
+def _shards(task: pa.Table) -> Iterator[tuple[str, int]]:
+    return zip(task["name"].to_pylist(), task["start"].to_pylist(), strict=True)
+
+
+def _candidates(left: Screen, right: Screen, similarity: float) -> tuple[Rows, Rows]:
+    """Every two rows that may have a cosine of at least `similarity`: (p,) and (p,)."""
+    least = np.float32(similarity - left.slack)
+    step = max(1, _SCORES_AT_ONCE // max(1, len(right.coordinates)))
+    parts = [(NO_ROWS, NO_ROWS)]
+    for start in range(0, len(left.coordinates), step):
+        block = left.coordinates[start : start + step]
+        found = np.divmod(
+            np.flatnonzero(block @ right.coordinates.T >= least), len(right.coordinates)
+        )
+        parts.append((found[0] + start, found[1]))
+    lefts, rights = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return lefts, rights
