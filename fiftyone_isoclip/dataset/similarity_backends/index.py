@@ -89,6 +89,10 @@ class TableSimilarityIndex(ModelQueries):
             self._put(block)
             count += block.source.n
             logger.info("%s vectors are in %s", f"{count:,}", self.config.method)
+        with self.tables() as tables:
+            for table in (tables.images, tables.texts):
+                if table is not None:
+                    table.settle()
 
     def add_to_index(
         self,
