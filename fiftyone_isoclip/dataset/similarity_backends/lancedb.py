@@ -67,6 +67,12 @@ class LanceTable:
             if table.stats()["fragment_stats"]["num_small_fragments"] > _SMALL_PARTS:
                 table.optimize()
 
+    def settle(self) -> None:
+        """Put the parts that rows came in together."""
+        table = self._table()
+        if table is not None:
+            table.optimize()
+
     def remove(self, ids: Sequence[str]) -> None:
         """Delete the rows of these ids; those that are not there are no matter."""
         table = self._table()

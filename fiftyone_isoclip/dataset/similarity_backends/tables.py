@@ -54,6 +54,10 @@ class VectorTable(Protocol):
         """
         ...
 
+    def settle(self) -> None:
+        """Make what was put quick to search, once many rows were; any search is right without."""
+        ...
+
     def remove(self, ids: Sequence[str]) -> None:
         """Delete the rows of these ids; those that are not there are no matter."""
         ...
