@@ -7,7 +7,8 @@ What docs/scale.md multiplies by millions. Floating-point operations of the imag
 counted, not timed, by PyTorch's own counter on tensors without memory. A store of made vectors of
 512 numbers is written, and read with every checksum checked. Memory is the peak of a process of its
 own, beside what it has with a hundredth of it: the driver's, which holds the list of images and
-cuts it into tasks, and a reader's.
+cuts it into tasks, and a reader's. Half of the images are imported into a new dataset, their files
+being there, with the vectors on the samples or in files.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import Record, clip_like
+from harness.database import own_database
 
 ARCHITECTURES = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
 SIZES = {False: 20_000, True: 200_000}
@@ -46,12 +48,12 @@ def operations(architecture: str) -> int:
     return int(counter.get_total_flops())
 
 
-def names(start: int, stop: int) -> list[str]:
+def names(start: int, stop: int, folder: str = FOLDER) -> list[str]:
     """Addresses as long as such addresses are."""
-    return [f"{FOLDER}/{number:012}.jpg" for number in range(start, stop)]
+    return [f"{folder}/{number:012}.jpg" for number in range(start, stop)]
 
 
-def write_store(folder: Path, n: int, dtype: str) -> float:
+def write_store(folder: Path, n: int, dtype: str, pictures: str = FOLDER) -> float:
     """Fill a store with made vectors; -> bytes an image on the disk."""
     from fiftyone_isoclip.shards import Recipe, Shard
     from fiftyone_isoclip.shards.store import continue_store
@@ -61,7 +63,7 @@ def write_store(folder: Path, n: int, dtype: str) -> float:
     vectors = clip_like(min(n, 20 * SHARD_ROWS), DIM).astype(dtype)
     shards = {}
     for start in range(0, n, SHARD_ROWS):
-        paths = tuple(names(start, min(start + SHARD_ROWS, n)))
+        paths = tuple(names(start, min(start + SHARD_ROWS, n), pictures))
         rows = np.arange(len(paths))
         embeddings = vectors[(start + rows) % len(vectors)]
         shard = Shard(paths, paths, (FILE_BYTES,) * len(paths), rows, embeddings, {})
@@ -127,6 +129,33 @@ def measure_store(n: int, record: Record) -> None:
     record.results["driver"] = {"bytes_an_image": round(listed["bytes"] / n)}
 
 
+def measure_import(n: int, record: Record) -> None:
+    """Images a second from a store into a new dataset, and the bytes of its samples."""
+    with own_database() as folder:
+        from fiftyone_isoclip.dataset import import_store
+
+        pictures = folder / "pictures"
+        pictures.mkdir()
+        for name in names(0, n, str(pictures)):
+            with Path(name).open("wb") as file:
+                file.truncate(FILE_BYTES)
+        write_store(folder / "store", n, "float32", str(pictures))
+        for on_samples, where in ((True, "on samples"), (False, "in files")):
+            found = import_store(str(folder / "store"), where, on_samples=on_samples)
+            assert (found.embedded, found.added) == (n, n)
+            record.results[f"import, vectors {where}"] = {
+                "images_a_second": round(n / found.seconds),
+                "database_bytes_an_image": round(stored_bytes(where) / n),
+            }
+
+
+def stored_bytes(dataset: str) -> int:
+    """What the database says of the samples of a dataset."""
+    import fiftyone as fo
+
+    return int(fo.load_dataset(dataset).stats()["samples_bytes"])
+
+
 def main() -> None:
     """Measure, print the results and write them down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -142,6 +171,7 @@ def main() -> None:
     record.setup(n=n, dim=DIM, shard_rows=SHARD_ROWS, address_bytes=len(names(0, 1)[0]))
     record.results["operations_an_image"] = {name: operations(name) for name in ARCHITECTURES}
     measure_store(n, record)
+    measure_import(n // 2, record)
     record.write(asked.full)
 
 

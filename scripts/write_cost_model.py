@@ -2,8 +2,8 @@
 
     python scripts/write_cost_model.py
 
-Every figure is measured, or worked out by the formula that stands beside it: the formulas are
-Python, and the text that is shown is the text that is computed.
+Every figure is measured, or worked out by the formula that stands beside it: what is shown is what
+is computed, with the measured numbers in it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,218 +21,36 @@ MARK = re.compile(r"(<!-- ([\w-]+) -->\n).*?(<!-- end of \2 -->\n)", re.DOTALL)
 MILLION = 1_000_000
 SIZES = (MILLION, 100 * MILLION, 1000 * MILLION)
 
-GPU, SHARE, CORES = "121e12", "0.3", "8"
-PICTURE, MACHINE, OWN = "100e3", "256e9", "64e9"
-ASSUMED = (
-    ("a GPU", f"{GPU} operations a second in bf16", "NVIDIA's data sheet of the L4, dense"),
-    ("share of these that a tower reaches", SHARE, "assumed; nothing has run on a GPU"),
-    ("cores beside a GPU", CORES, "a g6.4xlarge has 16 hardware threads, counted as 8 cores"),
-    ("a picture", f"{PICTURE} bytes, 640 x 480 pixels", "assumed; look at yours"),
-    ("memory of a machine that holds vectors", f"{MACHINE} bytes", "assumed"),
-    ("the one machine that ends", f"{OWN} bytes of memory; a day", "assumed"),
+# Every brace is a number that a benchmark measured or counted; see `measured`.
+ONE_MACHINE = (
+    ("embedding, ViT-B-32 in bf16, 640 x 480 JPEG", "", "{speed:g} images a second"),
+    ("near-duplicates, every pair", MILLION, "{exact:.0f} s, {exact_peak:.1f} GB of memory"),
+    ("near-duplicates, recall .99", MILLION, "{probed:.0f} s, {probed_peak:.1f} GB of memory"),
+    ("an index made for searches", MILLION, "{build:.0f} s"),
+    ("a search, k = 25, one thread", MILLION, "{search:.1f} ms, recall@10 {search_recall}"),
+    ("clusters, Leiden", 100_000, "{leiden} s"),
+    ("clusters, k-means into 500", MILLION, "{kmeans:.0f} s"),
+    ("the panel in the App, an event", 100_000, "{panel:.2f} s"),
 )
 
-Results = Mapping[str, Any]
+GPU = "121e12 * 0.3 / {%s:.3g}"
+DECODED = "8 / {decode:g}"
+ENDS = (
+    ("embedding, ViT-B-32, {cores} cores", "a day", "{speed:g} * 24 * 3600"),
+    ("embedding, ViT-B-32, one GPU", "a day", f"min({GPU % 'B32'}, {DECODED}) * 24 * 3600"),
+    ("every pair, {cores} cores", "a day", "1e6 * (24 * 3600 / {exact:g}) ** (1 / {exact_power})"),
+    ("every pair, 262 numbers", "memory", "64e9 / {exact_slope}"),
+    ("the list of images of one `isoclip embed`", "memory", "64e9 / {driver}"),
+)
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """Something at each size: worked out by a formula of `images`, or measured at some sizes."""
-
-    what: str
-    formula: str
-    show: Callable[[float], str]
-    measured: Mapping[int, float] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return table_row(self.what, *map(self._cell, SIZES), f"`{self.formula}`")
-
-    def _cell(self, images: int) -> str:
-        if images in self.measured:
-            return f"{self.show(self.measured[images])} (measured)"
-        return self.show(computed(self.formula, images))
-
-
-def computed(formula: str, images: float = 0) -> float:
-    """What a formula gives for so many images."""
-    known = {"images": images, "min": min, "ceil": math.ceil}
-    return float(eval(formula, {"__builtins__": {}}, known))  # noqa: S307 (written in this file)
-
-
-def one_machine(results: Results) -> str:
-    """What was measured on one machine, and where it ends."""
-    growth, search = results["growth"]["results"], results["search"]["results"]
-    found, panel = growth[str(MILLION)], results["panel"]["results"]
-    index = search["1000000 vectors"]
-    clusters = results["clusters"]["results"]
-    speed = results["embedding"]["results"]["images_per_second"]["auto"]
-    lines = [
-        ("embedding, ViT-B-32 in bf16, 640 x 480 JPEG", "", f"{speed:g} images a second"),
-        ("near-duplicates, every pair", "1,000,000", _took(found["exact"])),
-        ("near-duplicates, recall .99", "1,000,000", _took(found["probed"])),
-        (
-            "a search for 25, one thread",
-            "1,000,000",
-            f"{index['ms_a_search']['ours']} ms at a recall@10 of {index['recall_at_10']}; "
-            f"built in {index['build_seconds']:g} s",
-        ),
-        (
-            "clusters, Leiden",
-            "100,000",
-            f"{clusters['clip-like, 100,000, leiden']['wall_seconds']} s",
-        ),
-        (
-            "clusters, k-means into 500",
-            "1,000,000",
-            f"{clusters['kmeans, clip-like, 1,000,000']['ours_wall_seconds']} s",
-        ),
-        (
-            "the panel in the App, an event",
-            "100,000",
-            f"{panel['duplicates, review']['seconds']:.2f} s",
-        ),
-    ]
-    return table(("measured", "images", "on 2 cores"), [table_row(*line) for line in lines])
-
-
-def _took(found: Mapping[str, float]) -> str:
-    return f"{found['wall_seconds']:.0f} s, {found['peak_bytes'] / 1e9:.1f} GB of memory"
-
-
-def ends(results: Results) -> str:
-    """At how many images one machine ends, of memory or of patience."""
-    growth = results["growth"]["results"]
-    cores = results["embedding"]["machine"]["cores"]
-    peak = {n: growth[str(n)]["exact"]["peak_bytes"] for n in (50_000, MILLION)}
-    slope = round((peak[MILLION] - peak[50_000]) / (MILLION - 50_000))
-    once, power = growth[str(MILLION)]["exact"]["wall_seconds"], growth["exponent_exact"]
-    images = results["scale"]["results"]["driver"]["bytes_an_image"]
-    speed = results["embedding"]["results"]["images_per_second"]["auto"]
-    day = f"(24 * 3600 / {once:g})"
-    found = [
-        (f"embedding, ViT-B-32, {cores} cores", "a day", f"{speed:g} * 24 * 3600"),
-        ("embedding, ViT-B-32, one GPU", "a day", f"{gpu_speed(results)} * 24 * 3600"),
-        (f"every pair, {cores} cores", "a day", f"1e6 * {day} ** (1 / {power:g})"),
-        ("every pair, 262 numbers", "memory", f"{OWN} / {slope}"),
-        ("the list of images of one `isoclip embed`", "memory", f"{OWN} / {images}"),
-    ]
-    rows = [
-        table_row(what, by, f"{as_number(computed(how) / MILLION)} million", f"`{how}`")
-        for what, by, how in found
-    ]
-    return table(("what", "ends after", "at so many images", "estimated by"), rows)
-
-
-def cost_model(results: Results) -> str:
-    """What a million, a hundred million and a billion images take."""
-    rows = [*embedding(results), *storing(results), *searching(results), *comparing(results)]
-    columns = ("what", "1 million", "100 million", "1 billion", "estimated by")
-    return table(columns, list(map(str, rows)))
-
-
-def embedding(results: Results) -> list[Quantity]:
-    """From pictures to vectors."""
-    speed = results["embedding"]["results"]["images_per_second"]["auto"]
-    cores = results["embedding"]["machine"]["cores"]
-    on_cores = f"images / {speed:g} * {cores} / 3600"
-    return [
-        Quantity("pictures to read", f"images * {PICTURE}", as_bytes),
-        Quantity("core-hours to decode", f"images * {decoding(results)} / 3600", as_number),
-        Quantity("core-hours, ViT-B-32 without a GPU", on_cores, as_number),
-        *(
-            Quantity(f"GPU-hours, {name}", f"images / {gpu_speed(results, name)} / 3600", as_number)
-            for name in results["scale"]["results"]["operations_an_image"]
-        ),
-    ]
-
-
-def gpu_speed(results: Results, name: str = "ViT-B-32") -> str:
-    """Images a second: what the tower allows, or the cores that decode beside it."""
-    operations = results["scale"]["results"]["operations_an_image"][name]
-    tower = f"{GPU} * {SHARE} / {operations / 1e9:.1f}e9"
-    return f"min({tower}, {CORES} / {decoding(results)})"
-
-
-def decoding(results: Results) -> str:
-    """Seconds that a core needs for a picture."""
-    pixels = results["embedding"]["results"]["file_to_pixels"]["640x480"]
-    return f"{pixels['milliseconds']['exact'] / 1000:.3g}"
-
-
-def storing(results: Results) -> list[Quantity]:
-    """The store of shards, and what reads and fills it."""
-    found = results["scale"]["results"]
-    stores = {dtype: found[f"store of {dtype}"] for dtype in ("float32", "float16")}
-    speed = stores["float32"]["images_read_a_second"]
-    driver = found["driver"]["bytes_an_image"]
-    return [
-        *(
-            Quantity(f"store of 512 {dtype}", f"images * {store['bytes_an_image']}", as_bytes)
-            for dtype, store in stores.items()
-        ),
-        Quantity("hours to verify it", f"images / {speed} / 3600", as_number),
-        Quantity("memory where `isoclip embed` is begun", f"images * {driver}", as_bytes),
-    ]
-
-
-def searching(results: Results) -> list[Quantity]:
-    """Vectors ready to be searched, and one search."""
-    kept = {name: each["bytes"] for name, each in results["compression"]["results"].items()}
-    half = f"images * {kept['312 float16']}"
-    found = results["search"]["results"]
-    once, power = found["1000000 vectors"]["ms_a_search"], found["growth"]["exponent"]
-    names = ("512 float32", "312 float32", "312 float16", "PQ 78")
-    return [
-        *(Quantity(f"vectors, {name}", f"images * {kept[name]}", as_bytes) for name in names),
-        Quantity("machines that hold 312 float16", f"ceil({half} / {MACHINE})", as_number),
-        _grown("ms a search, this package's index, one thread", once["ours"], power),
-        _grown("ms a search, every vector scored, one thread", once["faiss_flat"], 1),
-    ]
-
-
-def comparing(results: Results) -> list[Quantity]:
-    """Near-duplicates on one machine."""
-    found = results["growth"]["results"]
-    return [
-        _grown(
-            f"hours for duplicates, {way}, one machine of 2 cores",
-            found[str(MILLION)][kind]["wall_seconds"] / 3600,
-            found[f"exponent_{kind}"],
-        )
-        for kind, way in (("exact", "every pair"), ("probed", "recall .99"))
-    ]
-
-
-def _grown(what: str, of_a_million: float, power: float) -> Quantity:
-    formula = f"{of_a_million:.3g} * (images / 1e6) ** {power:g}"
-    return Quantity(what, formula, as_number, {MILLION: of_a_million})
-
-
-def compression(results: Results) -> str:
-    """What is kept of the ten nearest in fewer bytes."""
-    rows = []
-    for name, found in results["compression"]["results"].items():
-        again = found.get("recall_at_10_scored_again", {})
-        recalls = [found["recall_at_10"], again.get("100"), again.get("1000")]
-        cells = ["" if recall is None else f"{recall:.4f}" for recall in recalls]
-        rows.append(table_row(name, str(found["bytes"]), *cells))
-    columns = ("kept of an image", "bytes", "recall@10", "100 scored again", "1,000 scored again")
-    return table(columns, rows)
-
-
-def assumptions(results: Results) -> str:
-    """What was not measured here and enters a formula."""
-    return table(("assumed", "value", "where from"), [table_row(*each) for each in ASSUMED])
-
-
-def table(columns: tuple[str, ...], rows: list[str]) -> str:
-    """A table in Markdown."""
-    return "\n".join([table_row(*columns), f"|{'---|' * len(columns)}", *rows]) + "\n"
-
-
-def table_row(*cells: str) -> str:
-    """A line of a table."""
-    return f"| {' | '.join(cells)} |"
+ASSUMED = (
+    ("a GPU", "121e12 operations a second in bf16", "NVIDIA's data sheet of the L4, dense"),
+    ("share of these that a tower reaches", "0.3", "assumed; nothing has run on a GPU"),
+    ("cores beside a GPU", "8", "a g6.4xlarge has 16 hardware threads, counted as 8 cores"),
+    ("a picture", "100e3 bytes, 640 x 480 pixels", "assumed; look at yours"),
+    ("memory of a machine that holds vectors", "256e9 bytes", "assumed"),
+    ("the one machine that ends", "64e9 bytes of memory; a day", "assumed"),
+)
 
 
 def as_number(value: float) -> str:
@@ -242,12 +59,158 @@ def as_number(value: float) -> str:
 
 
 def as_bytes(value: float) -> str:
-    """Bytes by powers of a thousand."""
+    """Three significant digits of bytes, by powers of a thousand."""
     unit, size = next(each for each in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)) if value >= each[1])
     return f"{float(f'{value / size:.3g}'):g} {unit}"
 
 
-TABLES: Mapping[str, Callable[[Results], str]] = {
+EMBEDDING = (
+    ("pictures to read", "images * 100e3", as_bytes),
+    ("core-hours to decode", "images * {decode:g} / 3600", as_number),
+    ("core-hours, ViT-B-32 without a GPU", "images / {speed:g} * {cores} / 3600", as_number),
+    *(
+        (
+            f"GPU-hours, ViT-{name[0]}-{name[1:]}",
+            f"images / min({GPU % name}, {DECODED}) / 3600",
+            as_number,
+        )
+        for name in ("B32", "B16", "L14")
+    ),
+)
+STORING = (
+    ("store of 512 float32", "images * {store32}", as_bytes),
+    ("store of 512 float16", "images * {store16}", as_bytes),
+    ("hours to verify it", "images / {verified} / 3600", as_number),
+    ("memory where `isoclip embed` is begun", "images * {driver}", as_bytes),
+    ("hours to import, vectors in files", "images / {imported} / 3600", as_number),
+    ("database, vectors in files", "images * {sample}", as_bytes),
+)
+SEARCHING = (
+    ("vectors, 512 float32", "images * 512 * 4", as_bytes),
+    ("vectors, 312 float32", "images * 312 * 4", as_bytes),
+    ("vectors, 312 float16", "images * 312 * 2", as_bytes),
+    ("vectors, PQ 78", "images * 78", as_bytes),
+    ("machines that hold 312 float16", "ceil(images * 312 * 2 / 256e9)", as_number),
+)
+# Of these the first column was measured.
+GROWING = (
+    ("ms a search, our index", "{search:.3g} * (images / 1e6) ** {search_power}", as_number),
+    ("ms a search, every vector scored", "{flat:.3g} * images / 1e6", as_number),
+    (
+        "hours for every pair, {cores} cores",
+        "{exact:.3g} / 3600 * (images / 1e6) ** {exact_power}",
+        as_number,
+    ),
+    (
+        "hours for pairs at recall .99, {cores} cores",
+        "{probed:.3g} / 3600 * (images / 1e6) ** {probed_power}",
+        as_number,
+    ),
+)
+
+
+def measured(records: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that the tables are made of, by name: seconds, bytes, or as the table says."""
+    found = {name: record.get("results", {}) for name, record in records.items()}
+    scale, growth, clusters = found["scale"], found["growth"], found["clusters"]
+    exact, probed = growth[str(MILLION)]["exact"], growth[str(MILLION)]["probed"]
+    least = growth["50000"]["exact"]["peak_bytes"]
+    index, operations = found["search"][f"{MILLION} vectors"], scale["operations_an_image"]
+    embedding = found["embedding"]
+    return {
+        "cores": records["embedding"]["machine"]["cores"],
+        "speed": embedding["images_per_second"]["auto"],
+        "decode": embedding["file_to_pixels"]["640x480"]["milliseconds"]["exact"] / 1000,
+        "B32": operations["ViT-B-32"],
+        "B16": operations["ViT-B-16"],
+        "L14": operations["ViT-L-14"],
+        "exact": exact["wall_seconds"],
+        "exact_peak": exact["peak_bytes"] / 1e9,
+        "exact_slope": round((exact["peak_bytes"] - least) / (MILLION - 50_000)),
+        "exact_power": growth["exponent_exact"],
+        "probed": probed["wall_seconds"],
+        "probed_peak": probed["peak_bytes"] / 1e9,
+        "probed_power": growth["exponent_probed"],
+        "build": index["build_seconds"],
+        "search": index["ms_a_search"]["ours"],
+        "search_recall": index["recall_at_10"],
+        "search_power": found["search"]["growth"]["exponent"],
+        "flat": index["ms_a_search"]["faiss_flat"],
+        "leiden": clusters["clip-like, 100,000, leiden"]["wall_seconds"],
+        "kmeans": clusters["kmeans, clip-like, 1,000,000"]["ours_wall_seconds"],
+        "panel": found["panel"]["duplicates, review"]["seconds"],
+        "driver": scale["driver"]["bytes_an_image"],
+        "store32": scale["store of float32"]["bytes_an_image"],
+        "store16": scale["store of float16"]["bytes_an_image"],
+        "verified": scale["store of float32"]["images_read_a_second"],
+        "imported": scale["import, vectors in files"]["images_a_second"],
+        "sample": scale["import, vectors in files"]["database_bytes_an_image"],
+    }
+
+
+def computed(formula: str, images: float = 0) -> float:
+    """What a formula gives for so many images."""
+    known = {"images": images, "min": min, "ceil": math.ceil}
+    return float(eval(formula, {"__builtins__": {}}, known))  # noqa: S307 (written in this file)
+
+
+def one_machine(records: Mapping[str, Any]) -> str:
+    """What was measured on one machine."""
+    known = measured(records)
+    rows = [
+        (what, images and f"{images:,}", told.format(**known)) for what, images, told in ONE_MACHINE
+    ]
+    return table(("what", "images", f"measured on {known['cores']} cores"), rows)
+
+
+def ends(records: Mapping[str, Any]) -> str:
+    """At how many images one machine ends, of memory or of patience."""
+    known = measured(records)
+    rows = []
+    for what, by, template in ENDS:
+        formula = template.format(**known)
+        million = f"{as_number(computed(formula) / MILLION)} million"
+        rows.append((what.format(**known), by, million, f"`{formula}`"))
+    return table(("what", "ends after", "at so many images", "estimated by"), rows)
+
+
+def cost_model(records: Mapping[str, Any]) -> str:
+    """What a million, a hundred million and a billion images take."""
+    known = measured(records)
+    rows = []
+    for what, template, show in (*EMBEDDING, *STORING, *SEARCHING, *GROWING):
+        formula = template.format(**known)
+        cells = [show(computed(formula, images)) for images in SIZES]
+        if (what, template, show) in GROWING:
+            cells[0] += " (measured)"
+        rows.append((what.format(**known), *cells, f"`{formula}`"))
+    return table(("what", "1 million", "100 million", "1 billion", "estimated by"), rows)
+
+
+def compression(records: Mapping[str, Any]) -> str:
+    """What is kept of the ten nearest in fewer bytes."""
+    rows = []
+    for name, found in records["compression"]["results"].items():
+        again = found.get("recall_at_10_scored_again", {})
+        recalls = [found["recall_at_10"], again.get("100"), again.get("1000")]
+        cells = ["" if recall is None else f"{recall:.4f}" for recall in recalls]
+        rows.append((name, found["bytes"], *cells))
+    scored = ("100 scored again", "1,000 scored again")
+    return table(("kept of an image", "bytes", "recall@10", *scored), rows)
+
+
+def assumptions(_: Mapping[str, Any]) -> str:
+    """What was not measured here and enters a formula."""
+    return table(("assumed", "value", "where from"), ASSUMED)
+
+
+def table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (columns, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(columns)}", *lines[1:]]) + "\n"
+
+
+TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "one-machine": one_machine,
     "ends": ends,
     "assumptions": assumptions,
