@@ -28,12 +28,21 @@ from fiftyone_isoclip.cli.screen import (
     show_table,
 )
 from fiftyone_isoclip.cli.sources import DATASET_PREFIX, embed_source, require_images
+from fiftyone_isoclip.cli.store_duplicates import (
+    Engine,
+    OutFile,
+    Wanted,
+    Workers,
+    find_in_store,
+    is_store,
+)
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULES
 from fiftyone_isoclip.files.keepers import readable_bytes
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 from fiftyone_isoclip.index.false_matches import AUTO, DEFAULT_FALSE_MATCHES, check_asked, one_in
 from fiftyone_isoclip.index.pairs import check_similarity
+from fiftyone_isoclip.index.probes import DEFAULT_RECALL
 
 
 def _check_rule(rule: str) -> str:
@@ -92,10 +101,11 @@ Recall = Annotated[
         "--recall",
         min=0,
         max=1,
-        help="Share of the pairs that suffices, for many millions of images; every pair without.",
+        help="Share of the pairs that suffices, for many millions of images; every pair without, "
+        f"{DEFAULT_RECALL} of a large store.",
+        show_default=False,
     ),
 ]
-
 
 PlanFile = Annotated[
     Path | None,
@@ -124,6 +134,9 @@ def run_duplicates(
     plan: PlanFile = None,
     near: Near = False,
     device: Device = "auto",
+    engine: Engine = None,
+    workers: Workers = None,
+    out: OutFile = None,
 ) -> None:
     """Find images that show the same picture; nothing is deleted.
 
@@ -131,7 +144,21 @@ def run_duplicates(
     are byte for byte the keeper, "near" ones are as similar to it as asked. Links to one and the
     same file are no duplicates. A plan (--plan) can be carried out by `isoclip apply`, which moves
     files so that `isoclip undo` brings them back.
+
+    PATH may also be a store of `isoclip embed --store`, of any number of images: its embeddings
+    are compared, here or by workers of Ray, and the result (--out) is a Parquet file.
     """
+    wanted = Wanted(engine, workers, out)
+    if is_store(path):
+        if model or false_matches or plan or near or device != "auto" or similarity == AUTO:
+            raise typer.BadParameter(
+                "a store has its own model, and its files may be elsewhere: --model, --device, "
+                f"--false-matches, --similarity {AUTO}, --plan and --near are for files"
+            )
+        find_in_store(path, similarity, band, recall, keep, wanted, json)
+        return
+    if any(each is not None for each in wanted):
+        raise typer.BadParameter("--engine, --workers and --out are for a store as PATH")
     if plan is not None:
         _check_plan(path, plan)
     elif near:

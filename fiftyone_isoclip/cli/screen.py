@@ -118,7 +118,23 @@ class _Aside(TextIOBase):
 @contextmanager
 def progress_bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr while the body runs; the body is given a function that moves it on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    with _bar() as progress:
         task = progress.add_task(doing, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """As `progress_bar`, of several steps: the body says what is being done, how much, of what."""
+    with _bar() as progress:
+        task = progress.add_task("")
+
+        def move(doing: str, done: int, total: int) -> None:
+            progress.update(task, description=doing, completed=done, total=total)
+
+        yield move
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))

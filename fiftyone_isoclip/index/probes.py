@@ -17,6 +17,9 @@ from fiftyone_isoclip.index.cells import Cells, sort_into_cells
 from fiftyone_isoclip.index.threads import faiss_threads
 from fiftyone_isoclip.index.vectors import Float32s, Rows, Table, cosines
 
+DEFAULT_RECALL = 0.999
+"""Share of the pairs of a large store that suffices unless the user says otherwise."""
+
 MOST_PROBES = 32
 """Cells a row is compared with at most; nearly all of an exact search's pairs are nearer."""
 

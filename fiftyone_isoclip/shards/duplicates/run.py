@@ -13,6 +13,7 @@ from fiftyone_isoclip.files.keepers import DEFAULT_KEEPER_RULE, FILE_KEEPER_RULE
 from fiftyone_isoclip.index import DEFAULT_SIMILARITY
 from fiftyone_isoclip.index.binomial import Share
 from fiftyone_isoclip.index.pairs import check_similarity
+from fiftyone_isoclip.index.probes import DEFAULT_RECALL
 from fiftyone_isoclip.projector import Band
 from fiftyone_isoclip.shards.duplicates.found import Facts, StoreDuplicates
 from fiftyone_isoclip.shards.duplicates.groups import group_rows
@@ -20,8 +21,6 @@ from fiftyone_isoclip.shards.duplicates.rows import Layout, Space
 from fiftyone_isoclip.shards.duplicates.search import Engine, FoundPairs, Progress, Search
 from fiftyone_isoclip.shards.run import ENGINES
 from fiftyone_isoclip.shards.store import REMEDY, ShardStore, open_store
-
-DEFAULT_RECALL = 0.999
 
 
 def find_store_duplicates(

@@ -22,18 +22,16 @@ from fiftyone_isoclip.index.limits import refuse_explosion, too_many
 from fiftyone_isoclip.index.probes import probe_cells
 from fiftyone_isoclip.index.screens import ScreenPlan, plan_screen
 from fiftyone_isoclip.index.vectors import Float32s, Rows
+from fiftyone_isoclip.shards.duplicates.cells import Cells, as_rows, nearest_cells
 from fiftyone_isoclip.shards.duplicates.known_pairs import KnownPairs
 from fiftyone_isoclip.shards.duplicates.rows import Layout, Space
 from fiftyone_isoclip.shards.duplicates.work import (
     Assigning,
-    Cells,
     Comparing,
     Naming,
     Picking,
     Sampling,
     Surveying,
-    as_rows,
-    nearest_cells,
 )
 
 Work = Callable[[pa.Table], pa.Table]
