@@ -23,6 +23,7 @@ from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, is_index
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.locks import check_brain_key, hold
+from fiftyone_isoclip.dataset.similarity_backends.backend import open_database
 from fiftyone_isoclip.dataset.similarity_backends.config import holds_secret, make_config
 from fiftyone_isoclip.errors import DatasetError
 
@@ -105,7 +106,7 @@ class BuildSimilarityIndex(SteppedOperator):
         place = {name: ctx.params[name] for name in ("backend", "text") if name in ctx.params}
         place["uri"] = ctx.params.get("uri")
         _check_key(ctx, key)
-        _check_place(place.get("backend", "faiss"), place["uri"])
+        _check_place(ctx.dataset, place.get("backend", "faiss"), place["uri"])
         name = need_origin(ctx.dataset, field).checkpoint
         yield Step(f"Loading {name}")
         model = load_model(name, band=parse_band(ctx.params.get("band")))
@@ -187,16 +188,16 @@ def _check_address(backend: str, uri: str | None) -> None:
     config = make_config(backend, uri)
     if uri and holds_secret(uri):
         raise DatasetError(
-            "the address holds a user or a password, which forms do not keep to themselves; set the "
+            "the address holds a user or a password, which no form keeps to itself; set the "
             f"environment variable {config.address_variable} where the App runs, and give none here"
         )
 
 
-def _check_place(backend: str, uri: str | None) -> None:
+def _check_place(dataset: fo.Dataset, backend: str, uri: str | None) -> None:
     """Make sure that a database can be reached, before anything is replaced."""
     if backend != "faiss":
         _check_address(backend, uri)
-        make_config(backend, uri).build().open()
+        open_database(dataset, backend, uri)
 
 
 def _held(samples: Any, field: str) -> int:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 import fiftyone as fo
+from fiftyone.core.brain import BrainMethod
 
 from fiftyone_isoclip.dataset.fields import dataset_of
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
@@ -20,12 +21,14 @@ BrainKind = Literal["index", "map"]
 class BrainRun:
     """One index of this package, or one map; a map does not say what it was made from.
 
-    ``backend`` is what answers an index: "faiss", or the database that holds its vectors.
+    ``backend`` is what answers an index: "faiss", or the database that holds its vectors. One that
+    is not ``complete`` is being built, or its building was killed.
     """
 
     key: str
     kind: BrainKind
     time: datetime | None
+    complete: bool = True
     field: str | None = None
     checkpoint: str | None = None
     band: str | None = None
@@ -53,7 +56,8 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
         config = info.config
         if isinstance(config, (FaissSimilarityConfig, TableConfig)):
             made = (config.embeddings_field, config.checkpoint, config.band, config.method)
-            found.append(BrainRun(key, "index", info.timestamp, *made))
+            whole = bool(BrainMethod._get_run_doc(dataset, key).results)
+            found.append(BrainRun(key, "index", info.timestamp, whole, *made))
     for key in dataset.list_brain_runs(type="visualization"):
         found.append(BrainRun(key, "map", dataset.get_brain_info(key).timestamp))
     return sorted(found, key=lambda run: run.time or datetime.min, reverse=True)

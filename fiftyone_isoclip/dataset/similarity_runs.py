@@ -13,8 +13,7 @@ from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, dataset_of
 from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
-from fiftyone_isoclip.dataset.similarity_backends.backend import TableSimilarity
-from fiftyone_isoclip.dataset.similarity_backends.config import make_config
+from fiftyone_isoclip.dataset.similarity_backends.backend import TableSimilarity, open_database
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_map import find_centre
@@ -108,16 +107,12 @@ def _open(
     dataset: fo.Dataset, backend: str, uri: str | None, band: Band, said: dict[str, Any]
 ) -> TableSimilarity:
     """Connect to a database before anything is embedded for it."""
-    config = make_config(backend, uri, supports_prompts=said["text"], **said)
     if band.centred:
         raise DatasetError(
             f"band {band} was asked for in {backend}, and indexes in databases take no "
             f"centred band; use backend='faiss', or band {replace(band, centred=False)}"
         )
-    config.settle(dataset)
-    tables: TableSimilarity = config.build()
-    tables.open()
-    return tables
+    return open_database(dataset, backend, uri, supports_prompts=said["text"], **said)
 
 
 def _fill(dataset: fo.Dataset, brain_key: str, tables: TableSimilarity) -> TableSimilarityIndex:

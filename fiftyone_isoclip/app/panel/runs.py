@@ -136,7 +136,10 @@ def _draw_brain(ctx: Context, page: Page) -> None:
     for run in found[:SHOWN_RUNS]:
         card = page.card()
         made_by = f", {run.checkpoint}, band {run.band}, of {run.field}" if run.checkpoint else ""
-        card.say(f"**{run.key}** ({run.kind}{made_by})  \n{_when(run.time)}, {_USED_BY[run.kind]}")
+        card.say(f"**{run.key}** ({run.what}{made_by})  \n{_when(run.time)}, {_USED_BY[run.kind]}")
+        if not run.complete:
+            told = "It was not built to its end. Unless somebody does it now, delete it"
+            card.notice(f"{told} and build it again.", "warning")
         card.row().button("Delete", "delete", key=run.key)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import fiftyone as fo
 from fiftyone.brain.similarity import Similarity
 
-from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
+from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig, make_config
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_backends.tables import Tables
 from fiftyone_isoclip.errors import DatasetError, IsoClipError
@@ -29,7 +30,7 @@ class TableSimilarity(Similarity):
             DatasetError: nobody said where the database is.
         """
         index = TableSimilarityIndex(samples, self.config, brain_key, backend=self)
-        if self.config.images_table is None:
+        if self.config.images_table is None:  # FiftyOne was asked to build it
             self.config.settle(samples._root_dataset)
         if brain_key is not None:
             index.save_config()  # first, so that deleting a run that was killed finds its tables
@@ -82,3 +83,20 @@ class TableSimilarity(Similarity):
             names = [self.config.images_table, self.config.texts_table]
             tables = " and ".join(name for name in names if name)
             raise DatasetError(f"the tables {tables} of index {key!r} stay: {error}") from error
+
+
+def open_database(
+    dataset: fo.Dataset, backend: str, uri: str | None, **said: Any
+) -> TableSimilarity:
+    """Connect to the database that an index is to be in, and choose names for its tables.
+
+    Raises:
+        DatasetError: there is no such backend, nobody said where its database is, or it cannot be
+            reached.
+        IsoClipError: its client is not installed.
+    """
+    config = make_config(backend, uri, **said)
+    config.settle(dataset)
+    tables: TableSimilarity = config.build()
+    tables.open()
+    return tables

@@ -91,8 +91,8 @@ class TableConfig(SimilarityConfig):
         if address is None:
             raise DatasetError(
                 f"an index in {self.method} needs the address of its database, and none is stored "
-                f"with it: set the environment variable {self.address_variable}, or give uri=... when you build "
-                "it (an address with a user or a password is never stored)"
+                f"with it: set the environment variable {self.address_variable}, or build it with "
+                "uri=... (an address with a user or a password is never stored)"
             )
         return address
 
