@@ -113,7 +113,7 @@ class Search:
         refuse_explosion(units, self.similarity, n=n)
         plan = plan_screen(units, self.similarity)
         # Pivots suit the rows that they were chosen on better than others, which are those to ask.
-        asked = np.random.default_rng(1).permutation(len(rows)) < self.sampled
+        asked = np.random.default_rng(1).permutation(len(rows)) < min(self.sampled, len(rows) // 2)
         pivots = choose_pivots(units[~asked], min(probe_cells(n), int((~asked).sum())))
         known = self._survey(rows[asked], units[asked], pivots, plan)
         visited = known.cells_for(recall, min(MOST_CELLS, len(pivots)))
@@ -134,7 +134,7 @@ class Search:
         parts = self._each("sampling", Sampling(self.space), self.layout.tasks_of(rows))
         table = pa.concat_tables(parts).sort_by("row")
         if not len(table):
-            raise VectorError(f"none of {len(rows)} images of the store has an embedding")
+            raise VectorError(f"none of {len(rows)} images, picked at random, has an embedding")
         return table["row"].to_numpy(), as_rows(table["vector"])
 
     def _survey(

@@ -1,0 +1,419 @@
+"""Duplicates of a store: the pairs that a search in cells finds, against all pairs in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import binomtest
+
+pytest.importorskip("pyarrow", reason="stores of shards need the extra ray, or pyarrow alone")
+
+import pyarrow as pa
+
+from fiftyone_isoclip.encoder import load_clip
+from fiftyone_isoclip.errors import IsoClipError, StoreError, VectorError
+from fiftyone_isoclip.files import find_file_duplicates
+from fiftyone_isoclip.index import limits
+from fiftyone_isoclip.projector import Band, EmbeddingMap
+from fiftyone_isoclip.shards import (
+    Encoding,
+    Recipe,
+    Shard,
+    embed_into_store,
+    find_store_duplicates,
+    open_store,
+    read_duplicates,
+    read_images,
+)
+from fiftyone_isoclip.shards.duplicates import known_pairs, search
+from fiftyone_isoclip.shards.duplicates.cells import cells_needed, first_shared, nearest_cells
+from fiftyone_isoclip.shards.duplicates.groups import group_rows
+from fiftyone_isoclip.shards.duplicates.known_pairs import KnownPairs
+from fiftyone_isoclip.shards.duplicates.local import LocalSearch
+from fiftyone_isoclip.shards.duplicates.rows import Layout, Space
+from fiftyone_isoclip.shards.duplicates.search import Search
+from fiftyone_isoclip.shards.store import continue_store
+from tests.folders import fill_folder
+from tests.stores import bytes_of
+
+DIM, SIMILARITY = 24, 0.9
+
+
+def planted(n: int, seed: int) -> np.ndarray:
+    """Rows about a mean, a tenth of them near others: (n, DIM), of all lengths."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, DIM)).astype(np.float32)
+    rows[:, 0] += 2
+    places = rng.permutation(n)
+    for copy, original in zip(places[: n // 10], places[n // 10 :], strict=False):
+        rows[copy] = rows[original] + rng.standard_normal(DIM) * rng.uniform(0, 0.4)
+    return rows * rng.uniform(0.5, 2, (n, 1)).astype(np.float32)
+
+
+def made_store(folder, vectors, *, failed=(), shard_rows=64, recipe=None):
+    """A store of these vectors, whose ids are their numbers."""
+    recipe = recipe or Recipe("made", "0" * 64, "float32", "exact", vectors.shape[1])
+    store = continue_store(str(folder), recipe, shard_rows=shard_rows)
+    counts = {}
+    for start in range(0, len(vectors), shard_rows):
+        numbers = range(start, min(start + shard_rows, len(vectors)))
+        rows = np.array([n - start for n in numbers if n not in failed], np.int64)
+        shard = Shard(
+            tuple(f"{n:06}" for n in numbers),
+            tuple(f"s3://bucket/{n:06}.jpg" for n in numbers),
+            tuple(1000 + n % 7 for n in numbers),
+            rows,
+            vectors[start : start + shard_rows][rows],
+            {n - start: "broken" for n in numbers if n in failed},
+        )
+        store.write(shard)
+        counts[shard.name] = len(numbers)
+    return store.note(complete=True, shards=counts)
+
+
+def search_of(store, similarity=SIMILARITY, **sizes) -> Search:
+    """A search by plain embeddings, in cells from the first row on."""
+    plain = EmbeddingMap(np.eye(DIM), np.eye(DIM), Band(0, 0), 1.0)
+    sizes = {"compared_at_once": 0, "sampled": 300} | sizes
+    return Search(
+        Space.of(store, plain),
+        Layout.of(store.manifest),
+        LocalSearch(),
+        similarity,
+        lambda doing, done, total: None,
+        **sizes,
+    )
+
+
+def numbers_of(store) -> np.ndarray:
+    """The number of the vector in each row of a store."""
+    names = sorted(store.manifest.shards)
+    return np.array([int(id_) for name in names for id_ in store.read(name).ids])
+
+
+def pairs_of(found, store) -> dict[tuple[int, int], float]:
+    """The pairs found, by the numbers of their vectors."""
+    numbers, pairs = numbers_of(store), found.pairs
+    ends = np.sort(np.stack([numbers[pairs.left], numbers[pairs.right]]), axis=0).T.tolist()
+    assert len({tuple(end) for end in ends}) == len(ends)
+    return dict(zip(map(tuple, ends), pairs.similarity.tolist(), strict=True))
+
+
+def true_pairs(vectors, similarity, failed=()) -> dict[tuple[int, int], float]:
+    """All pairs, by products in float64."""
+    units = vectors.astype(np.float64)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    cosines = units @ units.T
+    places = np.argwhere(np.triu(cosines >= similarity, 1)).tolist()
+    kept = [(a, b) for a, b in places if a not in failed and b not in failed]
+    return {(a, b): cosines[a, b] for a, b in kept}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """2,000 rows in shards of 64, three without an embedding; and the vectors."""
+    vectors = planted(2000, 0)
+    folder = tmp_path_factory.mktemp("made") / "store"
+    return made_store(folder, vectors, failed=FAILED), vectors
+
+
+FAILED = (0, 700, 1999)
+
+
+@pytest.mark.parametrize("recall", [0.999, 0.5])
+def test_pairs_in_cells_are_true_ones_and_their_share_is_what_is_told(store, recall):
+    made, vectors = store
+    found = search_of(made).find(recall)
+    truth, pairs = true_pairs(vectors, SIMILARITY, FAILED), pairs_of(found, made)
+    assert pairs.keys() <= truth.keys()
+    np.testing.assert_allclose([pairs[k] for k in pairs], [truth[k] for k in pairs], atol=1e-6)
+    assert found.cells > 20
+    assert found.recall.low <= len(pairs) / len(truth) <= found.recall.high
+    assert len(pairs) / len(truth) >= recall - 0.05
+
+
+def test_every_pair_is_found_where_all_are_compared(store):
+    made, vectors = store
+    truth = true_pairs(vectors, SIMILARITY, FAILED)
+    for found in (search_of(made, compared_at_once=2000).find(0.5), search_of(made).find(1.0)):
+        assert pairs_of(found, made).keys() == truth.keys()
+        assert (found.cells, found.recall) == (1, None)
+
+
+def test_rounds_change_nothing_and_hold_no_more_than_is_said(store, monkeypatch):
+    made, _ = store
+    whole = search_of(made).find(0.99)
+    monkeypatch.setattr(LocalSearch, "visit_bytes", 600 * 4 * DIM)
+    held, picking = [], LocalSearch.each
+
+    def counting(engine, work, tasks):
+        parts = list(picking(engine, work, tasks))
+        if isinstance(work, search.Picking):
+            held.append(sum(map(len, parts)))
+        return iter(parts)
+
+    monkeypatch.setattr(LocalSearch, "each", counting)
+    again = search_of(made).find(0.99)
+    assert len(held) > 5 and max(held) <= 600
+    np.testing.assert_array_equal(again.pairs.left, whole.pairs.left)
+    np.testing.assert_array_equal(again.pairs.similarity, whole.pairs.similarity)
+
+
+def test_pairs_that_are_known_are_all_those_of_the_sampled_rows(store, monkeypatch):
+    made, vectors = store
+    surveyed = []
+    gathering = KnownPairs.of
+
+    def gather(n, rows, found, similarity):
+        surveyed.append((rows, gathering(n, rows, found, similarity)))
+        return surveyed[0][1]
+
+    monkeypatch.setattr(KnownPairs, "of", gather)
+    found = search_of(made).find(0.9)
+    ((rows, pairs),) = surveyed
+    numbers = numbers_of(made)
+    told = np.sort(np.stack([numbers[pairs.left], numbers[pairs.right]]), axis=0).T.tolist()
+    sampled = set(numbers[rows].tolist())
+    truth = true_pairs(vectors, SIMILARITY, FAILED)
+    assert len(sampled) == 300
+    assert sorted(map(tuple, told)) == sorted(pair for pair in truth if {*pair} & sampled)
+    # The share is of one half of them, and is what was found of it.
+    telling = pairs.owner % 2 == 1
+    held = {tuple(pair) for pair in np.array(told)[telling].tolist()}
+    assert found.known == len(held)
+    assert found.recall.share == len(held & pairs_of(found, made).keys()) / len(held)
+    owners = {numbers[rows[owner]] for owner in pairs.owner[telling]}
+    assert all({*pair} & owners for pair in held)
+
+
+def test_a_store_of_which_hardly_any_image_has_an_embedding_is_searched(tmp_path):
+    vectors = planted(400, 1)
+    failed = set(range(400)) - {3, 90, 91, 200, 399}
+    vectors[91] = vectors[90]
+    for held, pairs in (({3, 90, 91, 200, 399}, {(90, 91)}), ({3}, set()), ((), None)):
+        made = made_store(
+            tmp_path / str(len(held)), vectors, failed={*failed, *range(400)} - {*held}
+        )
+        if pairs is None:
+            with pytest.raises(VectorError, match="has an embedding"):
+                search_of(made).find(0.9)
+        else:
+            assert pairs_of(search_of(made).find(0.9), made).keys() == pairs
+
+
+def known(ends, owners, needed, n=100) -> KnownPairs:
+    left, right = np.array(ends, np.int64).reshape(-1, 2).T
+    return KnownPairs(n, left, right, np.array(owners), np.array(needed, np.int32))
+
+
+def test_the_fewest_cells_that_suffice_are_chosen_by_one_half(monkeypatch):
+    monkeypatch.setattr(known_pairs, "ENOUGH_PAIRS", 4)
+    # Owners 0 and 2 choose: of their four pairs, two meet in the first cell and one in the third.
+    pairs = known([(0, k) for k in range(1, 7)], [0, 0, 2, 2, 1, 3], [1, 1, 3, 5, 5, 5])
+    assert [pairs.cells_for(share, 5) for share in (0.5, 0.51, 0.75, 0.76)] == [1, 3, 3, 5]
+    with pytest.raises(VectorError, match="of 4 known pairs; ask for less"):
+        pairs.cells_for(0.9, 4)
+
+
+def test_few_known_pairs_are_not_taken_at_their_word():
+    pairs = known([(0, 1), (2, 3)], [0, 2], [1, 1])
+    assert pairs.cells_for(0.999, 16) == known_pairs.USUAL_CELLS
+    assert known([], [], []).cells_for(0.999, 16) == known_pairs.USUAL_CELLS
+    assert known([], [], []).recall_of(np.array([1]), np.array([2])) == (None, 0)
+
+
+def test_the_bounds_are_of_independent_pairs_and_wider_where_pairs_share_a_row():
+    ends = [(0, k) for k in range(1, 21)]
+    left, right = np.array(ends[:15]).T
+    alone, count = known(ends, range(1, 41, 2), [1] * 20).recall_of(left, right)
+    interval = binomtest(15, 20).proportion_ci(0.95, "exact")
+    assert (alone.share, count) == (0.75, 20)
+    np.testing.assert_allclose((alone.low, alone.high), interval)
+    shared, _ = known(ends, [1] * 10 + [3] * 10, [1] * 20).recall_of(left, right)
+    interval = binomtest(1, 2).proportion_ci(0.95, "exact")  # 1.5 of 2 rows lies above
+    assert shared.low > interval.low and shared.high > interval.high
+    assert shared.low < alone.low and shared.high > alone.high
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda m: st.lists(
+            st.tuples(*[st.permutations(range(5)).map(lambda p, m=m: p[:m])] * 2),
+            min_size=1,
+            max_size=6,
+        )
+    )
+)
+def test_where_two_rows_meet(both):
+    left, right = (np.array(side, np.int32) for side in zip(*both, strict=True))
+    m = left.shape[1]
+    for place, (a, b) in enumerate(both):
+        meetings = [k for k in range(1, m + 1) if set(a[:k]) & set(b[:k])]
+        assert cells_needed(left, right)[place] == min(meetings, default=m + 1)
+        if set(a) & set(b):
+            assert first_shared(left, right)[place] == min(set(a) & set(b))
+
+
+def test_nearest_cells_are_those_of_the_largest_products():
+    rng = np.random.default_rng(3)
+    rows, pivots = rng.standard_normal((50, 8)), rng.standard_normal((11, 8))
+    cells = nearest_cells(rows.astype(np.float32), pivots.astype(np.float32), 4)
+    np.testing.assert_array_equal(cells, np.argsort(-rows @ pivots.T, axis=1)[:, :4])
+    every = nearest_cells(rows.astype(np.float32), pivots.astype(np.float32), 11)
+    np.testing.assert_array_equal(every, np.argsort(-rows @ pivots.T, axis=1))
+
+
+def test_a_similarity_that_is_too_loose_is_refused_with_one_that_is_not(store, monkeypatch):
+    made, vectors = store
+    monkeypatch.setattr(limits, "PAIR_LIMIT", 500)
+    for module in (search, known_pairs):
+        monkeypatch.setattr(module, "PAIR_LIMIT", 500)
+    with pytest.raises(VectorError, match="and the limit is 500") as told:
+        search_of(made, similarity=0.7).find(0.9)
+    advised = float(str(told.value).split("more than ")[-1].rstrip("."))
+    assert 250 < len(true_pairs(vectors, advised, FAILED)) < 1000
+
+
+def test_groups_are_stars_inside_components_with_the_keeper_of_the_rule(store):
+    made, _ = store
+    searched = search_of(made, similarity=0.8, compared_at_once=2000)
+    found = searched.find(1.0)
+    pairs = found.pairs
+    files = searched.name(np.unique(np.concatenate([pairs.left, pairs.right])))
+    rows, rule = group_rows(pairs, files, "largest")
+    assert rule == "most_bytes"
+    numbers = numbers_of(made)
+    truth = pairs_of(found, made)
+    edges = (np.ones(len(pairs)), (numbers[pairs.left], numbers[pairs.right]))
+    component = connected_components(coo_array(edges, shape=(2000, 2000)), directed=False)[1]
+    told = rows.to_pylist()
+    owner = {}
+    for row in told:
+        number = int(row["id"])
+        assert row["path"] == f"s3://bucket/{number:06}.jpg"
+        if row["role"] == "keeper":
+            keeper = owner[row["group"]] = number
+            assert row["similarity"] is None
+            assert row["reason"].startswith(f"most_bytes: {readable(number)}")
+        else:
+            assert row["similarity"] == np.float32(truth[tuple(sorted((keeper, number)))])
+            assert row["reason"] is None
+    assert sorted(owner) == list(range(len(owner))) and len(owner) > 50
+    assert len({row["id"] for row in told}) == len(told)
+    pairing = {(row["component"], component[int(row["id"])]) for row in told}
+    assert len(pairing) == len({a for a, _ in pairing}) == len({b for _, b in pairing})
+    assert not any(tuple(sorted((a, b))) in truth for a in owner.values() for b in owner.values())
+    kept = set(owner.values())
+    removed = {int(row["id"]) for row in told} - kept
+    assert {n for pair in truth for n in pair} - removed >= kept
+    # Greedily by size: nobody gave way to a keeper that is smaller than all their own pairs.
+    for number in removed:
+        better = [k for k in kept if tuple(sorted((k, number))) in truth]
+        assert better and max(size(k) for k in better) >= size(number)
+
+
+def size(number: int) -> int:
+    return 1000 + number % 7
+
+
+def readable(number: int) -> str:
+    return "1.0 kB" if size(number) < 1050 else "1.1 kB"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of pictures, and a store of it."""
+    folder = tmp_path_factory.mktemp("pictures")
+    filled = fill_folder(folder / "files")
+    encoding = Encoding("isoclip-demo", device="cpu", precision="float32")
+    embed_into_store(read_images(str(filled.path)), str(folder / "store"), encoding, shard_rows=4)
+    return filled, folder / "store"
+
+
+@pytest.mark.parametrize("band", [None, Band(0, 0)])
+def test_a_store_has_the_duplicates_of_its_files(pictures, band):
+    filled, folder = pictures
+    clip = load_clip("isoclip-demo", device="cpu", precision="float32")
+    expected = find_file_duplicates(list(filled.readable), clip, band=band, similarity=0.9)
+    before = bytes_of(folder)
+    found = find_store_duplicates(str(folder), band=band, similarity=0.9)
+    assert bytes_of(folder) == before
+    groups: dict[int, list[dict]] = {}
+    for row in found.rows.to_pylist():
+        groups.setdefault(row["group"], []).append(row)
+    told = {
+        (group[0]["path"], group[0]["reason"], frozenset(row["path"] for row in group[1:]))
+        for group in groups.values()
+    }
+    assert told == {
+        (group.keeper, group.reason, frozenset(member.path for member in group.members))
+        for group in expected.groups
+    }
+    assert (found.facts.images, found.facts.band) == (15, expected.band)
+    assert found.facts.exact and found.facts.recall == found.facts.recall_low == 1
+
+
+def test_what_was_found_is_read_again(pictures, tmp_path):
+    found = find_store_duplicates(str(pictures[1]))
+    found.write(tmp_path / "found.parquet")
+    again = read_duplicates(tmp_path / "found.parquet")
+    assert again.rows.equals(found.rows) and again.facts == found.facts
+    (tmp_path / "other.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(StoreError, match="holds no groups of duplicates"):
+        read_duplicates(tmp_path / "other.parquet")
+    with pytest.raises(StoreError, match="does not exist"):
+        read_duplicates(tmp_path / "nowhere.parquet")
+
+
+def test_a_store_that_is_not_whole_or_of_other_weights_is_refused(pictures, tmp_path):
+    store = open_store(str(pictures[1]))
+    recipe = replace(store.manifest.recipe, fingerprint="f" * 64)
+    vectors = np.ones((5, recipe.dim), np.float32)
+    made_store(tmp_path / "weights", vectors, recipe=recipe)
+    with pytest.raises(StoreError, match="has the weights"):
+        find_store_duplicates(str(tmp_path / "weights"))
+    made = made_store(tmp_path / "stopped", vectors, recipe=store.manifest.recipe)
+    made.note(complete=False, shards={})
+    with pytest.raises(StoreError, match="is not whole"):
+        find_store_duplicates(str(tmp_path / "stopped"))
+    whole = made.note(complete=True, shards=made.manifest.shards)
+    (shard,) = (tmp_path / "stopped" / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(StoreError, match=f"the shard {shard.name} cannot be used"):
+        find_store_duplicates(whole.uri)
+    shard.unlink()
+    with pytest.raises(StoreError, match="is not whole"):
+        find_store_duplicates(whole.uri)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"recall": 0}, "A recall is a share"),
+        ({"recall": 1.5}, "A recall is a share"),
+        ({"similarity": 2}, "A similarity is a cosine"),
+        ({"prefer": "most_labels"}, "files alone are not ranked by 'most_labels'"),
+        ({"engine": "spark"}, "choose local or ray"),
+        ({"band": Band(500, 500)}, "keeps none"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(pictures, asked, told):
+    with pytest.raises(IsoClipError, match=told):
+        find_store_duplicates(str(pictures[1]), **asked)
+
+
+@pytest.mark.parametrize("failed", [(), (0, 1, 2)])
+def test_f09_stores_of_hardly_anything_have_no_duplicates(pictures, tmp_path, failed):
+    recipe = open_store(str(pictures[1])).manifest.recipe
+    for n in (0, 1, 3):
+        vectors = np.random.default_rng(n).standard_normal((n, recipe.dim)).astype(np.float32)
+        made_store(tmp_path / str(n), vectors, recipe=recipe, failed=failed)
+        found = find_store_duplicates(str(tmp_path / str(n)), similarity=0.99)
+        assert (found.groups, found.duplicates, found.facts.images) == (0, 0, n)
+        assert isinstance(found.rows, pa.Table) and found.to_json()["rows"] == []
