@@ -45,6 +45,9 @@ FLOORS_AND_DOORS = {
     "install",
 }
 
+CLIENTS = {"lancedb", "milvus_lite", "psycopg2", "pymilvus"}
+"""Of databases, each known to one adapter."""
+
 FREE = {"errors", "hardware", "installation", "__version__"}
 """What every floor may import."""
 
@@ -64,8 +67,13 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "dataset": (
         {"projector", "encoder", "index", "files", "evaluation", "shards"},
-        HEAVY - {"imagehash", "jinja2", "matplotlib", "open_clip", "pyarrow", "ray"},
+        HEAVY - CLIENTS - {"imagehash", "jinja2", "matplotlib", "open_clip", "pyarrow", "ray"},
     ),
+    "dataset/lancedb": ({"dataset"}, {"fiftyone", "lancedb", "pyarrow"}),
+    "dataset/milvus": ({"dataset"}, {"fiftyone", "pymilvus"}),
+    "dataset/milvus_connections": ({"dataset"}, {"milvus_lite", "pymilvus"}),
+    "dataset/pgvector_connections": ({"dataset"}, {"psycopg2"}),
+    "dataset/pgvector": ({"dataset"}, {"fiftyone", "psycopg2"}),
     "app": ({"projector", "encoder", "files", "evaluation", "dataset"}, {"fiftyone"}),
     "demo": ({"projector", "encoder", "index", "files", "evaluation", "dataset"}, HEAVY),
     "cli": (FLOORS_AND_DOORS, HEAVY),
