@@ -192,6 +192,7 @@ def open_tables(config: MilvusConfig) -> Tables:
     connection = connect(config.need_address(), settings)
     names = [name for name in (config.images_table, config.texts_table) if name is not None]
     tables = [MilvusTable(connection, name) for name in names]
+    tables[0].count()  # before anything is embedded for a database that is away
     return Tables(tables[0], tables[1] if tables[1:] else None, connection.errors)
 
 

@@ -218,6 +218,7 @@ def open_tables(config: PgvectorConfig) -> Tables:
     database = Database(config.need_address(), given)
     names = [name for name in (config.images_table, config.texts_table) if name is not None]
     tables = [PgvectorTable(database, name, config) for name in names]
+    tables[0].count()  # before anything is embedded for a database that is away
     return Tables(tables[0], tables[1] if tables[1:] else None, (psycopg2.Error,))
 
 

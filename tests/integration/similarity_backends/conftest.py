@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fiftyone_isoclip.dataset.similarity_backends import BACKENDS
 from tests.postgres import Postgres, bundled_postgres
 
 
@@ -23,6 +24,12 @@ def postgres() -> Iterator[Postgres]:
     server.create()
     yield server
     server.remove()
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each of the databases."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fiftyone_isoclip.dataset.similarity_backends import BACKENDS, config_class
+from fiftyone_isoclip.dataset.similarity_backends import config_class
 from fiftyone_isoclip.dataset.similarity_backends.tables import Hits, VectorTable
 from fiftyone_isoclip.errors import DatasetError
 from tests.strategies import unit_rows
@@ -26,11 +26,6 @@ def open_images(backend: str, address: str, **settings: Any) -> VectorTable:
     config = config_class(backend)(address=address, images_table=NAME, **settings)
     table: VectorTable = module.open_tables(config).images
     return table
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
