@@ -44,6 +44,7 @@ def page(repo_root: Path) -> Document:
     return Sybil(parsers=parsers).parse(repo_root / "docs" / "scale.md")
 
 
+@pytest.mark.timeout(900)  # seven programs that load torch, and Ray twice
 def test_the_commands_run_on_one_machine_and_mean_what_they_say(page, folder):
     blocks = list(page.examples())
     assert len(blocks) == 3
