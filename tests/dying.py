@@ -35,7 +35,7 @@ from fiftyone_isoclip.installation import bundled_mongod
 from tests.mongod import Mongod
 from tests.pictures import draw_many, recompress
 
-NAME, RENAMED = "dying", "dying-renamed"
+NAME, RENAMED, IMPORTED = "dying", "dying-renamed", "dying-imported"
 FOREIGN = 1.5
 FIELD = "clip_embedding"
 BATCH_SIZE = 2
@@ -201,7 +201,7 @@ def _fill(clip: Any, folder: str) -> None:
 def _drop(clip: Any) -> None:
     import fiftyone as fo
 
-    for name in (NAME, RENAMED):
+    for name in (NAME, RENAMED, IMPORTED):
         if fo.dataset_exists(name):
             fo.delete_dataset(name)
 
@@ -284,6 +284,29 @@ def _upgrade(clip: Any, **options: Any) -> Any:
     return upgrade(_dataset(), FIELD, clip, into="isoclip", **options)
 
 
+def _import(clip: Any, **options: Any) -> Any:
+    from fiftyone_isoclip.dataset import import_store
+
+    return import_store(dataset=IMPORTED, **options)
+
+
+def _dump_imported(clip: Any, path: str) -> None:
+    """Write what was imported by path to a file: vectors and reasons; then delete the dataset."""
+    import fiftyone as fo
+
+    from fiftyone_isoclip.dataset.vectors import read_vectors
+    from tests.made_stores import DIM
+
+    dataset = fo.load_dataset(IMPORTED)
+    found = read_vectors(dataset, FIELD, DIM)
+    ids, paths, errors = dataset.values(["id", "filepath", f"{FIELD}_error"])
+    held = [found.vectors[found.row_of[id_]] if id_ in found.row_of else [] for id_ in ids]
+    fo.delete_dataset(IMPORTED)
+    errors = [error or "" for error in errors]
+    vectors = {f"vector {n}": vector for n, vector in enumerate(held)}
+    np.savez(path, paths=np.array(paths), errors=np.array(errors), **vectors)
+
+
 OWN = {
     "fill": _fill,
     "drop": _drop,
@@ -294,6 +317,8 @@ OWN = {
     "dump": _dump,
     "embed": _embed,
     "upgrade": _upgrade,
+    "import_store": _import,
+    "dump_imported": _dump_imported,
 }
 VERBS: dict[str, Any] = OWN | {
     name: _verb(name)
@@ -455,6 +480,15 @@ class World:
         self.run("dump", path=str(path), boxes=boxes)
         with np.load(path) as held:
             return dict(held)
+
+    def imported(self) -> list[tuple[str, str, list[float]]]:
+        """Path, reason and vector of each sample that was imported, which are deleted."""
+        path = self.folder / "imported.npz"
+        self.run("dump_imported", path=str(path))
+        with np.load(path) as held:
+            columns = held["paths"].tolist(), held["errors"].tolist()
+            vectors = [held[f"vector {n}"].tolist() for n in range(len(columns[0]))]
+            return sorted(zip(*columns, vectors, strict=True))
 
     @contextmanager
     def database(self) -> Iterator[Any]:

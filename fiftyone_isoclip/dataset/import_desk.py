@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import cached_property
 
 import fiftyone as fo
@@ -18,7 +17,7 @@ from fiftyone_isoclip.dataset.import_rows import (
     Gift,
     Piece,
     choose_gift,
-    document,
+    documents,
     find_targets,
     nowhere,
 )
@@ -122,10 +121,8 @@ class Desk:
         if gifts:
             if self.dataset.media_type is None:
                 self.dataset.media_type = "image"
-            now = datetime.now(timezone.utc).replace(tzinfo=None)  # as FiftyOne writes it
-            self.dataset._sample_collection.insert_many(
-                [document(self.dataset, self.fields, gift, now, self.in_files) for gift in gifts]
-            )
+            made = documents(self.dataset, self.fields, gifts, in_files=self.in_files)
+            self.dataset._sample_collection.insert_many(made)
 
     def _update(self, gifts: Sequence[Gift]) -> None:
         """Give samples that were there what they lack, vectors first."""

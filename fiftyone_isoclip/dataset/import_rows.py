@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import fiftyone as fo
@@ -16,7 +16,9 @@ from bson import ObjectId
 
 from fiftyone_isoclip.dataset.targets import ELSEWHERE, Fields, Target, list_targets, source_of
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.shards import Shard
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.shards import Shard
 
 ROWS_AT_ONCE = 4096
 
@@ -128,16 +130,22 @@ def choose_gift(piece: Piece, row: int, target: Target, fingerprint: str) -> Gif
     return Gift(target, piece.vectors[row], source)
 
 
-def document(
-    dataset: fo.Dataset, fields: Fields, gift: Gift, now: datetime, in_files: bool
-) -> dict[str, Any]:
-    """A new sample with what it gets: as `add_samples` writes it, which takes ten times as long."""
-    sample: dict[str, Any] = dataset._make_dict(
-        fo.Sample(filepath=gift.target.path), created_at=now, last_modified_at=now
-    )
-    # What the store embedded is an image, whatever its name ends in.
-    sample |= {"_id": ObjectId(gift.target.id), "_media_type": "image"}
-    held = {fields.source: gift.source, fields.error: gift.reason}
-    if not in_files and gift.vector is not None:
-        held[fields.embedding] = dataset.get_field(fields.embedding).to_mongo(gift.vector)
-    return sample | {name: value for name, value in held.items() if value is not None}
+def documents(
+    dataset: fo.Dataset, fields: Fields, gifts: Sequence[Gift], *, in_files: bool
+) -> list[dict[str, Any]]:
+    """New samples with what they get: as `add_samples` writes them, which takes ten times as long.
+
+    What a store embedded is an image, whatever its name ends in.
+    """
+    now = datetime.now(timezone.utc).replace(tzinfo=None)  # as FiftyOne writes it
+    field = dataset.get_field(fields.embedding)
+    made = []
+    for gift in gifts:
+        sample = fo.Sample(filepath=gift.target.path)
+        document = dataset._make_dict(sample, created_at=now, last_modified_at=now)
+        document |= {"_id": ObjectId(gift.target.id), "_media_type": "image"}
+        held = {fields.source: gift.source, fields.error: gift.reason}
+        if not in_files:
+            held[fields.embedding] = field.to_mongo(gift.vector)
+        made.append(document | {name: value for name, value in held.items() if value is not None})
+    return made

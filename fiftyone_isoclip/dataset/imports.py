@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import fiftyone as fo
 import fiftyone.core.utils as fou
 
-from fiftyone_isoclip.dataset.embeddings import Progress
 from fiftyone_isoclip.dataset.fields import (
     DEFAULT_FIELD,
     Origin,
@@ -22,11 +22,14 @@ from fiftyone_isoclip.dataset.fields import (
 from fiftyone_isoclip.dataset.import_desk import Desk
 from fiftyone_isoclip.dataset.import_rows import check_paths, pieces
 from fiftyone_isoclip.dataset.keeping import Keeping
-from fiftyone_isoclip.dataset.locks import hold, one_writer
+from fiftyone_isoclip.dataset.locks import hold, one_writer, told_if_away
 from fiftyone_isoclip.dataset.targets import Fields
 from fiftyone_isoclip.dataset.writing import insist
 from fiftyone_isoclip.errors import DatasetError, StoreError
-from fiftyone_isoclip.shards import ShardStore, open_store
+
+if TYPE_CHECKING:  # no model is needed, and torch takes seconds
+    from fiftyone_isoclip.dataset.embeddings import Progress
+    from fiftyone_isoclip.shards import ShardStore
 
 SAMPLES = "the samples of a store"
 """Held while samples are added, so that of two imports only one makes those that are missing."""
@@ -99,16 +102,17 @@ def import_store(
         DatasetError: the field holds something else, images lie on other filesystems and there is
             no ``media_root``, or the database lacks something at the end.
     """
+    from fiftyone_isoclip.shards import open_store  # here, because it needs pyarrow
+
     started = time.perf_counter()
     opened = open_store(store)
-    into = _find(dataset)
-    if into is not None:
-        Fields.of(dataset_of(into), field, None)
-        if read_origin(into, field) is not None:
-            claim_field(into, field, _origin_of(opened), overwrite=False)
-    images = _survey(opened, media_root)
-    if into is None:
-        into = _make(str(dataset))
+    with told_if_away(str(getattr(dataset, "name", dataset))):
+        into = _find(dataset)
+        if into is not None:
+            _check_field(into, field, _origin_of(opened))
+        images = _survey(opened, media_root)
+        if into is None:
+            into = _make(str(dataset))
     counts = _fill(into, field, opened, on_samples, media_root, images, progress)
     return ImportReport(
         dataset=into.name,
@@ -128,6 +132,13 @@ def _find(dataset: str | fo.Dataset) -> fo.Dataset | None:
             "imported into whole datasets"
         )
     return dataset
+
+
+def _check_field(dataset: fo.Dataset, field: str, origin: Origin) -> None:
+    """Refuse a field that holds something else before the store is read."""
+    Fields.of(dataset_of(dataset), field, None)
+    if read_origin(dataset, field) is not None:
+        claim_field(dataset, field, origin, overwrite=False)
 
 
 def _make(name: str) -> fo.Dataset:

@@ -60,13 +60,8 @@ def one_writer(*names: str, patience: float = 0.0) -> Callable[[Callable[P, T]],
             parts = (given.arguments[name] for name in names)
             name = ".".join(str(part) for part in parts if part is not None)
             try:
-                with hold(dataset, name, patience=patience):
+                with told_if_away(dataset.name), hold(dataset, name, patience=patience):
                     return verb(*args, **kwargs)
-            except ConnectionFailure as error:
-                raise DatasetError(
-                    f"the database went away while {dataset.name!r} was read: {error}; what was "
-                    "saved before is kept, run the same again once it is back"
-                ) from error
             except Exception:
                 with suppress(ConnectionFailure):
                     check_alive(dataset)  # FiftyOne's own words for it are of documents
@@ -75,6 +70,22 @@ def one_writer(*names: str, patience: float = 0.0) -> Callable[[Callable[P, T]],
         return alone
 
     return decorate
+
+
+@contextmanager
+def told_if_away(name: str) -> Iterator[None]:
+    """Say what to do if the database goes away while a dataset is read.
+
+    Raises:
+        DatasetError: it did.
+    """
+    try:
+        yield
+    except ConnectionFailure as error:
+        raise DatasetError(
+            f"the database went away while {name!r} was read: {error}; what was saved before is "
+            "kept, run the same again once it is back"
+        ) from error
 
 
 @contextmanager

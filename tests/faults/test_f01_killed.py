@@ -110,6 +110,32 @@ def check_change(verb, draw, points):
         assert (left if found.runs else replace(left, documents=(0, 0))) == bare, step
 
 
+def check_import(folder, on_samples, draw, points):
+    """Kill an import, or its database, at some of its writes, and let it go on."""
+    pytest.importorskip("pyarrow", reason="stores of shards need the extra ray")
+    from tests.made_stores import make_store, vector_of
+
+    paths = [f"/nowhere/{n:02}.png" for n in range(10)]
+    store = make_store(folder / "store", paths, failures={4: "torn"})
+    place, options = world(), {"store": store.uri, "on_samples": on_samples}
+    n_writes = place.run("import_store", **options).counts["write"]
+    expected = [
+        (path, "torn" if n == 4 else "", [] if n == 4 else vector_of(path).tolist())
+        for n, path in enumerate(paths)
+    ]
+    assert place.imported() == expected
+    for step in some(draw, n_writes, points):
+        assert place.kill("import_store", ("write", step), **options).code == -signal.SIGKILL
+        place.run("import_store", **options)
+        assert "; 0 samples and 0 embeddings" in place.run("import_store", **options).told, step
+        assert place.imported() == expected, step
+        outcome = place.kill_mongod("import_store", ("write", step), **options)
+        if outcome.error is not None:  # FiftyOne makes a dataset by many steps, and waits at none
+            assert outcome.error.startswith("DatasetError: the database went away"), step
+            place.run("import_store", **options)
+        assert place.imported() == expected, step
+
+
 def without_names(state):
     """How samples are grouped, whatever the run and its clusters are called."""
     fields = [name for name in state.fields if name.endswith(("clusters", "looks"))]
@@ -141,6 +167,11 @@ def check_upgrade(draw, points):
 def test_f01_a_killed_embedding_goes_on_where_it_was(seed):
     draw = random.Random(seed)
     check_embedding(PLACES[draw.choice(list(PLACES))], draw, 3)
+
+
+@pytest.mark.parametrize("on_samples", [True, False])
+def test_f01_a_killed_import_goes_on_where_it_was(on_samples, tmp_path, seed):
+    check_import(tmp_path, on_samples, random.Random(seed), 1)
 
 
 def test_f01_a_killed_search_is_incomplete_and_mended_by_the_next(seed):
@@ -208,6 +239,12 @@ def test_f01_a_search_killed_before_each_of_its_writes(verb, seed):
 @pytest.mark.parametrize("verb", CHANGES)
 def test_f01_a_change_of_a_run_killed_before_each_of_its_writes(verb, seed):
     check_change(verb, random.Random(seed), None)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("on_samples", [True, False])
+def test_f01_an_import_killed_at_each_of_its_writes(on_samples, tmp_path, seed):
+    check_import(tmp_path, on_samples, random.Random(seed), None)
 
 
 @pytest.mark.long

@@ -29,7 +29,6 @@ from fiftyone_isoclip.app.panel.panel import TABS
 from fiftyone_isoclip.cli.commands import COMMANDS
 from fiftyone_isoclip.dataset.resolving import archive_name
 from fiftyone_isoclip.errors import IsoClipError
-from tests.made_stores import make_store
 from tests.operators import Offered
 from tests.panels import Panel, texts
 from tests.pictures import draw_many
@@ -131,6 +130,8 @@ def remove_files(case: Case) -> int:
 def import_again(case: Case) -> Any:
     """Import a store of the very images that the dataset has, by their sample ids."""
     pytest.importorskip("pyarrow", reason="stores of shards need the extra ray")
+    from tests.made_stores import make_store
+
     ids, paths = case.dataset.values(["id", "filepath"])
     with TemporaryDirectory() as folder:
         failures = dict.fromkeys(range(case.failed), "it is no image")

@@ -1,4 +1,4 @@
-"""Searching a million vectors takes at most 1.5 times their size and a gigabyte."""
+"""Searching takes at most 1.5 times the vectors and a gigabyte, an import the same however many."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def test_f17_duplicates_among_100_000_vectors(seed):
     assert raw == 100_000 * 262 * 4
     assert pairs >= 1_000  # those that were planted
     assert peak - before <= 1.5 * raw + 0.75 * GIGABYTE
+
+
+@pytest.mark.parametrize("where", ["samples", "files"])
+def test_f17_an_import_holds_a_piece_at_a_time(where):
+    """Most of a second store, once the first one filled the pools, is never in memory."""
+    pytest.importorskip("pyarrow", reason="stores of shards need the extra ray")
+    command = [sys.executable, "-m", "tests.import_memory", "10240", where]
+    told = subprocess.run(command, check=True, capture_output=True, text=True)
+    raw, before, peak, _ = map(int, told.stdout.split()[-4:])
+    assert peak - before <= 0.5 * raw
 
 
 @pytest.mark.long
