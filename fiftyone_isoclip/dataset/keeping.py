@@ -19,6 +19,7 @@ from fiftyone_isoclip.dataset.copies import (
 )
 from fiftyone_isoclip.dataset.fields import dataset_of, need_origin, read_origin
 from fiftyone_isoclip.dataset.sidestore import MISSING, append_vectors
+from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
 from fiftyone_isoclip.dataset.targets import Fields, Target
 from fiftyone_isoclip.errors import DatasetError
 
@@ -131,7 +132,10 @@ class Keeping:
 def _check_unused(dataset: fo.Dataset, field: str) -> None:
     """Refuse to take vectors away from an index that reads them from the samples."""
     for key in dataset.list_brain_runs():
-        if getattr(dataset.get_brain_info(key).config, "embeddings_field", None) == field:
+        config = dataset.get_brain_info(key).config
+        if isinstance(config, TableConfig):  # it has a copy
+            continue
+        if getattr(config, "embeddings_field", None) == field:
             raise DatasetError(
                 f"brain run {key!r} reads its vectors from field {field!r}, which were to be kept "
                 f"in files alone; keep them on the samples, or delete that run first"

@@ -36,8 +36,8 @@ class TableSimilarityIndex(ModelQueries):
     """Cosine search over the vectors of a field, copied into tables of a database.
 
     Images are compared by compressed IsoCLIP vectors, texts with plain embeddings in a table of
-    their own, see `FaissSimilarityIndex`. The tables do not follow the field: what was embedded
-    since is added with `add_to_index`. Distances are 1 - cosine.
+    their own, see `FaissSimilarityIndex`. The tables do not follow the field: `find_changes` says
+    what happened to it since, and `fill` brings them up to date. Distances are 1 - cosine.
     """
 
     def __init__(
@@ -81,14 +81,36 @@ class TableSimilarityIndex(ModelQueries):
         """What plain embeddings go through to be compared as images; None compares them as is."""
         return self._map
 
+    def read_field(self) -> Iterator[Indexed]:
+        """The vectors of the field that the tables are a copy of, a block at a time."""
+        config = self.config
+        return read_blocks(self._dataset, config.embeddings_field, config.patches_field)
+
+    def compared(self, vectors: Float32s) -> Float32s:
+        """Unit rows of the field as images are compared here: (n, r) -> (n, k)."""
+        return vectors if self._map is None else self._map(vectors)
+
     def fill(self) -> None:
-        """Put all vectors of the field into the tables, a block at a time."""
+        """Put all vectors of the field into the tables, and take out what it has no longer.
+
+        Done again, this brings an index up to date.
+
+        Raises:
+            DatasetError: the tables are another dataset's, the field holds vectors of other weights
+                by now, or the database cannot be asked.
+            VectorError: the field holds vectors of another dim by now.
+        """
+        self._check_owner()
+        self._check_weights()
+        with self.tables() as tables:
+            gone = set(tables.images.list_ids()[0])
         count = 0
-        blocks = read_blocks(self._dataset, self.config.embeddings_field, self.config.patches_field)
-        for block in blocks:
+        for block in self.read_field():
             self._put(block)
+            gone.difference_update(block.ids.tolist())
             count += block.source.n
             logger.info("%s vectors are in %s", f"{count:,}", self.config.method)
+        self._remove(sorted(gone))
         with self.tables() as tables:
             for table in (tables.images, tables.texts):
                 if table is not None:
@@ -304,8 +326,7 @@ class TableSimilarityIndex(ModelQueries):
             return
         vectors = np.asarray(new.source.vectors, np.float32)
         self._settle(vectors.shape[1])
-        compared = vectors if self._map is None else self._map(vectors)
-        ids, samples = new.ids.tolist(), new.sample_ids.tolist()
+        ids, samples, compared = new.ids.tolist(), new.sample_ids.tolist(), self.compared(vectors)
         with self.tables() as tables:
             tables.images.put(ids, samples, compared)
             if tables.texts is not None:
@@ -374,6 +395,14 @@ class TableSimilarityIndex(ModelQueries):
         gone = ids - existing_ids(self._dataset, patches_field)
         self._remove(sorted(gone))
         return bool(gone)
+
+    def _check_weights(self) -> None:
+        origin, built = self._origin(), self.config.fingerprint
+        if origin is not None and built not in (None, origin.fingerprint):
+            raise DatasetError(
+                f"index {self.key!r} was built of vectors of weights {built[:12]}, and field "
+                f"{self.config.embeddings_field!r} holds {origin} now; build it again"
+            )
 
     def _check_owner(self) -> None:
         if not self.config.is_owned_by(self._dataset):

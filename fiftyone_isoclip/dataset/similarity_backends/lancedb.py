@@ -30,6 +30,10 @@ _SMALL_PARTS = 64
 """So many parts of few rows are put together: each is a file that every search opens."""
 
 
+_A_MOMENT = timedelta(milliseconds=1)
+"""For which a table stays as it was for those who search it just then."""
+
+
 class LanceDBConfig(TableConfig, LanceDBSimilarityConfig):
     """What a run remembers; the settings are those of FiftyOne's own backend."""
 
@@ -68,10 +72,10 @@ class LanceTable:
                 table.optimize()
 
     def settle(self) -> None:
-        """Put the parts that rows came in together."""
+        """Put the parts that rows came in together, and delete them: they are half the room."""
         table = self._table()
         if table is not None:
-            table.optimize()
+            table.optimize(cleanup_older_than=_A_MOMENT)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Delete the rows of these ids; those that are not there are no matter."""
@@ -148,6 +152,7 @@ def open_tables(config: Any) -> Tables:
     database = lancedb.connect(config.uri, read_consistency_interval=timedelta(0))
     names = [name for name in (config.images_table, config.texts_table) if name is not None]
     tables = [LanceTable(database, name, config.storage) for name in names]
+    tables[0].count()  # before anything is embedded for a database that is away
     return Tables(tables[0], tables[1] if tables[1:] else None, ERRORS)
 
 

@@ -21,6 +21,7 @@ from fiftyone_isoclip.dataset.fields import Origin, write_origin
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.similarity_backends.config import holds_secret
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
+from fiftyone_isoclip.dataset.similarity_changes import find_changes
 from fiftyone_isoclip.encoder import Clip, load_clip
 from fiftyone_isoclip.errors import DatasetError, VectorError
 from tests.galleries import add_pictures, paint_gallery
@@ -241,6 +242,37 @@ def test_samples_that_were_deleted_are_not_found(
     assert index.total_index_size == N - 3
 
 
+def test_what_happened_to_the_field_is_found_and_brought_in(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats, clip: Clip
+) -> None:
+    assert str(find_changes(index)) == "0 new, 0 gone, 0 changed"
+    (late,) = dataset.add_samples(
+        [fo.Sample(filepath="/nowhere/late.png", clip_embedding=plain[0])]
+    )
+    dataset.set_values(FIELD, {ids[1]: plain[2], ids[3]: None}, key_field="id")
+    dataset.delete_samples([ids[4]])
+    changes = find_changes(index)
+    assert (changes.new, set(changes.gone), changes.changed) == ([late], {ids[3], ids[4]}, [ids[1]])
+
+    index.fill()
+
+    assert not find_changes(index)
+    assert set(found_by(dataset, ids[0], k=2)) == {ids[0], late}
+    assert set(found_by(dataset, ids[1], k=2)) == {ids[1], ids[2]}
+    text = clip.text_embeddings(["red"])[0]
+    left = [late, *ids[:3], *ids[5:]]
+    rows = np.stack([dataset[id_][FIELD] for id_ in left])
+    check_order(found_by(dataset, "red"), left, unit(rows) @ text)
+
+
+def test_f13_a_field_of_other_weights_is_not_filled_in(
+    dataset: fo.Dataset, index: TableSimilarityIndex, clip: Clip
+) -> None:
+    write_origin(dataset, FIELD, Origin("isoclip-other", "0" * 64, clip.dim))
+    with pytest.raises(DatasetError, match=r"weights [0-9a-f]{12}.*isoclip-other.*build it again"):
+        index.fill()
+
+
 def test_patches_are_searched_by_label(
     dataset: fo.Dataset, plain: Floats, clip: Clip, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,9 +308,12 @@ def test_vectors_that_are_kept_in_files_are_indexed(
     plain = np.stack(dataset.values(FIELD))
     embed(dataset, load_model(NAME, **EXACT), FIELD, on_samples=False, progress=False)
     assert dataset.count(FIELD) == 0
-    build(dataset, folder)
+    index = build(dataset, folder)
     images = clip.isoclip()(plain)
     check_order(found_by(dataset, ids[2], k=6), ids, images @ images[2])
+    for on_samples in (True, False):  # an index that has a copy lets the vectors move
+        embed(dataset, load_model(NAME, **EXACT), FIELD, on_samples=on_samples, progress=False)
+        assert not find_changes(index)
     check_order(found_by(dataset, "red"), ids, unit(plain) @ clip.text_embeddings(["red"])[0])
 
 
