@@ -139,6 +139,7 @@ def connect(uri: str, settings: Mapping[str, Any]) -> Connection:
         uri: such as "http://localhost:19530", or the path of a file.
         settings: more of what `MilvusClient` takes, for a server.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or it tells of every process that is started
     if "://" in uri:
         return Server(uri, settings)
     return _FILES.setdefault(uri, File(uri))
@@ -146,7 +147,6 @@ def connect(uri: str, settings: Mapping[str, Any]) -> Connection:
 
 def _quiet_client() -> Any:
     """The class of clients, which print the traceback of every error that they also raise."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from pymilvus import MilvusClient
 
     for name in ("decorators", "client.iterator"):
