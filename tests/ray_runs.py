@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.mongod import free_port
 from tests.terminal import PROGRAM
 
 PATIENCE = 240.0
@@ -98,6 +101,23 @@ def running(words: list[str], environment: dict[str, str], log: Path) -> Iterato
         yield run
     finally:
         run.clean()
+
+
+@contextmanager
+def cluster(environment: dict[str, str], log: Path) -> Iterator[dict[str, str]]:
+    """The head of a cluster, begun as a user begins one; -> the environment of who works on it.
+
+    It has one core, and runs in the folder and under the token of the environment.
+    """
+    port, clients = free_port(), free_port()
+    words = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+    words += ["--port", str(port), "--ray-client-server-port", str(clients), "--num-cpus", "1"]
+    words += ["--include-dashboard", "false", "--object-store-memory", str(100 * 2**20)]
+    words += ["--temp-dir", environment["RAY_TMPDIR"]]
+    with running(words, environment, log) as head:
+        head.until(lambda: "Ray runtime started" in log.read_text())
+        (address,) = re.findall(r"ray start --address='(.+)'", log.read_text())
+        yield environment | {"RAY_ADDRESS": address}
 
 
 def shards(store: Path) -> int:

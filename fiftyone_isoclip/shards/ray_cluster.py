@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,9 @@ except ImportError as error:
 __all__ = ["heard", "open_cluster", "ray", "said"]
 
 _SETTINGS = "FIFTYONE_ISOCLIP_MAX_"
+
+_PATIENCE = 20.0
+"""Seconds in which a cluster has to take a connection."""
 
 
 @contextmanager
@@ -83,6 +87,7 @@ def _begin(device: str, object_store_bytes: int) -> None:
         "runtime_env": {"env_vars": settings},
     }
     if "RAY_ADDRESS" in os.environ:
+        _require_answer(os.environ["RAY_ADDRESS"])
         ray.init(**quiet)
         return
     own = {"include_dashboard": False, "object_store_memory": object_store_bytes}
@@ -90,3 +95,14 @@ def _begin(device: str, object_store_bytes: int) -> None:
     if device.startswith("cuda") and not ray.cluster_resources().get("GPU"):
         # Ray would wait for one; a cluster that grows by itself may get one.
         raise IsoClipError(f"device {device!r} was asked for, and Ray finds no GPU here")
+
+
+def _require_answer(address: str) -> None:
+    # Ray itself asks for minutes, and then ends the process.
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():  # "auto" and "local" name no machine
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ConnectionError(f"nothing answers at {address} ({error}).") from error

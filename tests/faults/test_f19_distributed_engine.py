@@ -23,8 +23,9 @@ from fiftyone_isoclip.shards import Encoding, Images, Shard, open_store, read_im
 from fiftyone_isoclip.shards.local import LocalEngine
 from fiftyone_isoclip.shards.run import fill_store
 from fiftyone_isoclip.shards.store import continue_store
+from tests.mongod import free_port
 from tests.pictures import draw_many
-from tests.ray_runs import command, quiet_ray, running, shards
+from tests.ray_runs import cluster, command, quiet_ray, running, shards
 from tests.stores import bytes_of, large_pictures, rows_of, write_parquet
 
 pytestmark = pytest.mark.timeout(1200)  # a Ray takes a minute to begin where others are at work
@@ -258,6 +259,29 @@ def test_f19_the_local_engine_is_killed_at_many_moments(large, engine, tmp_path,
 def test_f19_ray_and_the_local_engine_write_the_same(large, ray_environment, tmp_path):
     assert rerun_on_ray(large, tmp_path / "store", ray_environment) == 0
     assert_whole(tmp_path / "store", large)
+
+
+@pytest.mark.long
+@needs_ray
+def test_f19_a_cluster_that_was_begun_elsewhere_writes_the_same_and_stays(
+    large, ray_environment, tmp_path
+):
+    with cluster(ray_environment, tmp_path / "head.log") as environment:
+        assert rerun_on_ray(large, tmp_path / "store", environment) == 0
+        assert_whole(tmp_path / "store", large)
+        # Asked with the token, it still answers.
+        assert rerun_on_ray(large, tmp_path / "store", environment) == COUNT
+
+
+@needs_ray
+def test_f19_a_cluster_that_does_not_answer_is_told_at_once(large, ray_environment, tmp_path):
+    words = command(large[0] / "images.parquet", tmp_path / "store", "ray")
+    nobody = ray_environment | {"RAY_ADDRESS": f"127.0.0.1:{free_port()}"}
+    with running(words, nobody, tmp_path / "log") as run:
+        assert run.end() == 1
+        (told,) = [each for each in run.log.read_text().splitlines() if "isoclip: " in each]
+    assert f"nothing answers at {nobody['RAY_ADDRESS']}" in told
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.long

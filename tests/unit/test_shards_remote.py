@@ -308,7 +308,7 @@ def test_the_command_embeds_a_folder_elsewhere(folder, tmp_path):
         (["embed", "memory://b/notes.txt", "--store", "s"], "is no image by its suffix"),
         (["embed", "nowhere://b", "--store", "s"], "nowhere://b/ cannot be reached"),
         (["embed", "memory://b", "--out", "e.npz"], "which only `isoclip embed --store` reads"),
-        (["duplicates", "memory://b"], "which only `isoclip embed --store` reads"),
+        (["clusters", "memory://b"], "which only `isoclip embed --store` reads"),
     ],
 )
 def test_a_mistake_is_one_sentence(words, told, tmp_path, monkeypatch):
