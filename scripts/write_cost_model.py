@@ -199,6 +199,17 @@ def compression(records: Mapping[str, Any]) -> str:
     return table(("kept of an image", "bytes", "recall@10", *scored), rows)
 
 
+def backends(records: Mapping[str, Any]) -> str:
+    """What a search costs in each database."""
+    rows = []
+    for name, found in records.get("backends", {"results": {}})["results"].items():
+        n, _, backend = name.partition(" vectors, ")
+        numbers = [found[key] for key in ("ms_a_search", "recall_at_10", "megabytes_on_disk")]
+        rows.append((backend, f"{int(n):,}", *numbers, found["build_seconds"]))
+    columns = ("in", "vectors", "ms a search, k = 10", "recall@10", "MB on disk", "built in s")
+    return table(columns, rows or [("not measured so far", "", "", "", "", "")])
+
+
 def assumptions(_: Mapping[str, Any]) -> str:
     """What was not measured here and enters a formula."""
     return table(("assumed", "value", "where from"), ASSUMED)
@@ -216,6 +227,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "assumptions": assumptions,
     "cost-model": cost_model,
     "compression": compression,
+    "backends": backends,
 }
 
 
