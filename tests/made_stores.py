@@ -1,4 +1,4 @@
-"""Stores of shards with made vectors: no model runs, so there may be as many as are wanted."""
+"""Stores of shards with made vectors, and files of their duplicates: no model runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from fiftyone_isoclip.shards import Recipe, Shard
+from fiftyone_isoclip.shards import Recipe, Shard, StoreDuplicates
+from fiftyone_isoclip.shards.duplicates.found import Facts
+from fiftyone_isoclip.shards.duplicates.groups import SCHEMA
 from fiftyone_isoclip.shards.store import ShardStore, continue_store
 
 DIM = 16
@@ -58,3 +61,32 @@ def make_store(
 
 def _size(path: str) -> int:
     return Path(path).stat().st_size if Path(path).is_file() else 1000
+
+
+def write_groups(
+    file: Path,
+    groups: Sequence[Sequence[tuple[str, str]]],
+    fingerprint: str,
+    similarity: float = 0.9,
+    band: str = "0/0",
+    **facts: object,
+) -> Path:
+    """A file of duplicates: groups of (id, path), the keeper first, each .01 less like it."""
+    rows = [
+        {
+            "group": group,
+            "component": group,
+            "id": id_,
+            "path": path,
+            "role": "duplicate" if place else "keeper",
+            "similarity": 1 - place / 100 if place else None,
+            "reason": None if place else f"the file's keeper {group}",
+        }
+        for group, members in enumerate(groups)
+        for place, (id_, path) in enumerate(members)
+    ]
+    told = {"images": 100, "prefer": "most_bytes", "recall": None, "recall_low": None}
+    told |= {"recall_high": None, "known_pairs": 0, "cells": 3, "visited": 2}
+    searched = Facts("made", fingerprint, band, similarity, **(told | facts))
+    StoreDuplicates(pa.Table.from_pylist(rows, SCHEMA), searched).write(file)
+    return file

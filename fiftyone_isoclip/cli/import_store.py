@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from fiftyone_isoclip.cli.embed import OnSamples
 from fiftyone_isoclip.cli.options import JsonFile
 from fiftyone_isoclip.cli.screen import on_stderr, report, say
 from fiftyone_isoclip.cli.verify import StorePath
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.dataset import DuplicateReport
 
 DatasetName = Annotated[
     str,
@@ -41,6 +44,25 @@ MediaRoot = Annotated[
         show_default=False,
     ),
 ]
+DuplicatesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--duplicates",
+        metavar="FILE.parquet",
+        help="Take the groups that `isoclip duplicates STORE --out FILE.parquet` found as well, as "
+        "a run to review in the App.",
+        show_default=False,
+    ),
+]
+RunKey = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="NAME",
+        help="With --duplicates, the name of the run.",
+        show_default="duplicates",
+    ),
+]
 
 
 def run_import_store(
@@ -49,6 +71,8 @@ def run_import_store(
     field: FieldName = None,
     on_samples: OnSamples = None,
     media_root: MediaRoot = None,
+    duplicates: DuplicatesFile = None,
+    key: RunKey = None,
     json: JsonFile = None,
 ) -> None:
     """Take a store of embeddings into a FiftyOne dataset, a piece at a time.
@@ -57,16 +81,36 @@ def run_import_store(
     embedding say why in the field NAME_error. What the dataset has already is left alone, so an
     import that was stopped goes on: start it again. At the end the database is asked what it has.
     """
+    if key is not None and duplicates is None:
+        raise typer.BadParameter("--key names what --duplicates brings; give both")
+    folder = None if media_root is None else str(media_root)
     with on_stderr():
         from fiftyone_isoclip.dataset import import_store
         from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD
 
+        chosen = field or DEFAULT_FIELD
         imported = import_store(
-            store,
-            dataset,
-            field=field or DEFAULT_FIELD,
-            on_samples=on_samples,
-            media_root=None if media_root is None else str(media_root),
-            progress=True,
+            store, dataset, field=chosen, on_samples=on_samples, media_root=folder, progress=True
         )
-    report(asdict(imported), json, lambda: say(imported))
+    summary, told = asdict(imported), [str(imported)]
+    if duplicates is not None:
+        found = _import_duplicates(duplicates, dataset, chosen, key, folder)
+        summary["duplicates"] = {"key": found.key, "groups": len(found.groups)}
+        summary["duplicates"] |= {"duplicates": found.n_duplicates, "skipped": found.n_skipped}
+        told.append(f"run {found.key!r}: {found}")
+    report(summary, json, lambda: say("\n".join(told)))
+
+
+def _import_duplicates(
+    file: Path, name: str, field: str, key: str | None, media_root: str | None
+) -> DuplicateReport:
+    with on_stderr():
+        import fiftyone as fo
+
+        from fiftyone_isoclip.dataset import import_duplicates
+        from fiftyone_isoclip.dataset.groups import DEFAULT_KEY
+
+        dataset = fo.load_dataset(name)
+        return import_duplicates(
+            file, dataset, field=field, key=key or DEFAULT_KEY, media_root=media_root
+        )

@@ -28,6 +28,7 @@ _HOMES = {
     "evaluation_reports": ["EvaluationReport", "load_evaluation"],
     "file_removal": ["apply_file_removal", "plan_file_removal", "undo_file_removal"],
     "groups": ["DuplicateReport", "load_duplicates"],
+    "imported_groups": ["import_duplicates"],
     "imports": ["ImportReport", "import_store"],
     "maps": ["MapReport", "map_embeddings"],
     "leak_report": ["LeakReport", "load_leaks"],

@@ -55,7 +55,7 @@ class Desk:
         """
         found: Counter[str] = Counter()
         missing = []
-        for row, owners in enumerate(find_targets(self.dataset, self.fields, piece)):
+        for row, owners in enumerate(self._owners(piece)):
             told = {target.error for target in owners if not target.source}
             if owners and not told:
                 found["embedded"] += 1
@@ -66,10 +66,13 @@ class Desk:
                 missing.append(piece.paths[row] or piece.ids[row])
         return found, missing
 
+    def _owners(self, piece: Piece) -> list[list[Target]]:
+        return find_targets(self.dataset, self.fields, piece.ids, piece.paths)
+
     def _take(self, piece: Piece, new: Mapping[str | None, str]) -> Counter[str]:
         gifts: dict[str, Gift] = {}
         fresh: dict[str, Gift] = {}
-        for row, owners in enumerate(find_targets(self.dataset, self.fields, piece)):
+        for row, owners in enumerate(self._owners(piece)):
             path = piece.paths[row]
             if not owners and path is None:
                 raise nowhere(piece.ids[row])

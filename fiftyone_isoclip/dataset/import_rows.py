@@ -97,11 +97,13 @@ def nowhere(what: str) -> DatasetError:
     )
 
 
-def find_targets(dataset: fo.Dataset, fields: Fields, piece: Piece) -> list[list[Target]]:
+def find_targets(
+    dataset: fo.Dataset, fields: Fields, ids: Sequence[str], paths: Sequence[str | None]
+) -> list[list[Target]]:
     """The samples of each image: the one that has its id, else all that have its path."""
-    ids = [ObjectId(id_) for id_ in piece.ids if ObjectId.is_valid(id_)]
-    paths = [path for path in piece.paths if path is not None]
-    either = [{"_id": {"$in": ids}}, {"filepath": {"$in": paths}}]
+    keys = [ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)]
+    known = [path for path in paths if path is not None]
+    either = [{"_id": {"$in": keys}}, {"filepath": {"$in": known}}]
     found = list_targets(dataset.mongo([{"$match": {"$or": either}}]), fields)
     by_id = {target.id: target for target in found}
     by_path: dict[str | None, list[Target]] = {}
@@ -109,7 +111,7 @@ def find_targets(dataset: fo.Dataset, fields: Fields, piece: Piece) -> list[list
         by_path.setdefault(target.path, []).append(target)
     return [
         [by_id[id_]] if id_ in by_id else by_path.get(path, [])
-        for id_, path in zip(piece.ids, piece.paths, strict=True)
+        for id_, path in zip(ids, paths, strict=True)
     ]
 
 

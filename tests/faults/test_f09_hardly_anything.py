@@ -139,12 +139,28 @@ def import_again(case: Case) -> Any:
         return verbs.import_store(store.uri, case.dataset, field="imported")
 
 
+def import_groups(case: Case) -> Any:
+    """Import a file that says that all samples with a vector are one group, and undo it."""
+    pytest.importorskip("pyarrow", reason="stores of shards need the extra ray")
+    from tests.made_stores import write_groups
+
+    held = case.dataset.exists(FIELD) if case.dataset.has_field(FIELD) else case.dataset
+    ids, paths = held.values(["id", "filepath"])
+    with TemporaryDirectory() as folder:
+        groups = [list(zip(ids, paths, strict=True))] if ids else []
+        file = write_groups(Path(folder, "groups"), groups, load_clip(MODEL).fingerprint)
+        report = verbs.import_duplicates(file, case.dataset, key="imported_groups")
+    verbs.delete_run(case.dataset, "imported_groups")
+    return report
+
+
 # In the order of a session: what a verb made is what the next one reads.
 VERBS: dict[str, Callable[[Case], Any]] = {
     "register": lambda _: verbs.register(),
     "load_model": lambda _: verbs.load_model(MODEL),
     "embed": lambda c: verbs.embed(c.samples, MODEL, "mine", progress=False),
     "import_store": import_again,
+    "import_duplicates": import_groups,
     "fit_centre": lambda c: verbs.fit_centre(c.samples),
     "upgrade": lambda c: verbs.upgrade(c.samples, FIELD, MODEL),
     "find_duplicates": lambda c: verbs.find_duplicates(c.samples, least=0.5, at_most=1),
@@ -207,6 +223,7 @@ EXPECTED: dict[str, Callable[[Case, Any], bool]] = {
         (r.images, r.failed, r.added, r.written)
         == (len(c.dataset), c.failed, 0, len(c.dataset) - c.failed)
     ),
+    "import_duplicates": lambda c, r: sum(len(g.copies) for g in r.groups) == max(0, c.held - 1),
     "upgrade": lambda c, r: (r.n_upgraded, len(r.skipped)) == (c.held, c.n - c.held),
     "find_duplicates": lambda c, r: sum(len(g.copies) for g in r.groups) == c.copies,
     "find_exact_duplicates": lambda c, r: sum(len(g.copies) for g in r.groups) == c.copies,

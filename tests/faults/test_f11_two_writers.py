@@ -88,7 +88,7 @@ ONE_WRITE = {"prefer_keeper"}
 """What writes at one go, where the last one counts."""
 BY_PLAN = {"plan_file_removal", "apply_file_removal", "undo_file_removal"}
 """What is given a plan, which names the dataset; the files have a journal of their own."""
-FROM_FILES = {"import_store"}
+FROM_FILES = {"import_duplicates", "import_store"}
 """What is given a file or a store first, and then the dataset."""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fiftyone as fo
@@ -12,20 +15,31 @@ import pytest
 pytest.importorskip("pyarrow", reason="stores of shards need the extra ray, or pyarrow alone")
 
 from fiftyone_isoclip.dataset import (
+    delete_run,
     embed,
     find_duplicates,
+    import_duplicates,
     import_store,
     list_runs,
+    load_duplicates,
     rerun,
+    say_not_duplicates,
 )
 from fiftyone_isoclip.dataset import imports as importing
 from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.import_rows import OTHER_FILE
 from fiftyone_isoclip.dataset.vectors import read_vectors
+from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import DatasetError, StoreError
-from fiftyone_isoclip.shards import Encoding, embed_into_store, open_store, read_images
-from tests.made_stores import DIM, RECIPE, make_store, vector_of
-from tests.pictures import draw, draw_many
+from fiftyone_isoclip.shards import (
+    Encoding,
+    embed_into_store,
+    find_store_duplicates,
+    open_store,
+    read_images,
+)
+from tests.made_stores import DIM, RECIPE, make_store, vector_of, write_groups
+from tests.pictures import draw, draw_many, recompress
 from tests.terminal import isoclip, sentence
 
 FIELD = "clip_embedding"
@@ -168,7 +182,7 @@ class TestWhatItMeets:
         embed(dataset, checkpoint, progress=False)
         before = state_of(dataset)
         origin = read_origin(dataset, FIELD)
-        recipe = RECIPE.__class__("same", origin.fingerprint, "float32", "exact", origin.dim)
+        recipe = replace(RECIPE, fingerprint=origin.fingerprint, dim=origin.dim)
         store = make_store(tmp_path / "s", paths, failures={0: "away"}, sizes={1: 1}, recipe=recipe)
         report = import_store(store.uri, dataset)
         assert (report.written, report.embedded, report.failed) == (0, 3, 0)
@@ -360,3 +374,103 @@ class TestAfterwards:
         assert fo.load_dataset(name).count(FIELD) == 0
         assert "is no store" in sentence(isoclip("import", tmp_path, "--dataset", name))
         assert open_store(uri).manifest.recipe.dim != DIM
+
+
+class TestDuplicates:
+    @pytest.fixture
+    def made(self, name, pictures, tmp_path):
+        """A dataset of an imported store: scenes, and copies of them; -> it, and the store."""
+        scenes = draw_many(pictures, 4)
+        for number, scene in enumerate(scenes[:3]):
+            recompress(scene, pictures / f"near{number}.jpg")
+        shutil.copyfile(scenes[3], pictures / "copy.png")
+        images, uri = read_images(str(pictures)), str(tmp_path / "s")
+        embed_into_store(images, uri, Encoding("isoclip-demo", device="cpu"))
+        import_store(uri, name)
+        return fo.load_dataset(name), uri
+
+    def test_the_run_is_what_find_duplicates_writes(self, made, tmp_path):
+        dataset, uri = made
+        file = tmp_path / "groups.parquet"
+        find_store_duplicates(uri, similarity=0.9).write(file)
+        imported = import_duplicates(file, dataset, key="imported")
+        searched = find_duplicates(dataset, similarity=0.9, key="searched")
+        assert imported.groups
+        assert {c.kind for c in imported.duplicates} == {"exact", "near"}
+
+        by_group = [{g.keeper: g for g in report.groups} for report in (imported, searched)]
+        assert by_group[0].keys() == by_group[1].keys()
+        for keeper, group in by_group[0].items():
+            other = by_group[1][keeper]
+            assert [(c.id, c.kind) for c in group.copies] == [(c.id, c.kind) for c in other.copies]
+            assert group.reason == other.reason
+            assert group.least_similarity == pytest.approx(other.least_similarity, abs=1e-5)
+        assert imported.recall == searched.recall == 1.0
+        dataset.reload()
+        for part in ("group", "rank", "role", "kind", "bytes"):
+            assert dataset.values(f"imported_{part}") == dataset.values(f"searched_{part}")
+        assert load_duplicates(dataset, "imported").groups == imported.groups
+        again = rerun(dataset, "imported").run
+        assert again.counts["groups"] == len(searched.groups)
+        delete_run(dataset, "imported")
+        assert not [name for name in dataset.get_field_schema() if name.startswith("imported")]
+        assert "imported" not in dataset.list_saved_views()
+
+    def test_what_a_person_said_is_respected_and_who_is_gone_is_left_out(self, dataset, tmp_path):
+        clip = load_clip("isoclip-demo")
+        paths = nowhere(9)
+        recipe = replace(RECIPE, fingerprint=clip.fingerprint, dim=clip.dim)
+        recipe = replace(recipe, checkpoint="isoclip-demo")
+        store = make_store(tmp_path / "s", paths, recipe=recipe)
+        import_store(store.uri, dataset)
+        id_of = dict(zip(*dataset.values(["filepath", "id"]), strict=True))
+        groups = [[(p, p) for p in paths[:4]], [(p, p) for p in paths[4:6]]]
+        groups += [[(p, p) for p in paths[6:9]]]
+        file = write_groups(tmp_path / "groups", groups, clip.fingerprint, recall=0.5)
+        say_not_duplicates(dataset, [id_of[paths[0]], id_of[paths[2]]])
+        dataset.delete_samples([id_of[paths[3]], id_of[paths[6]]])
+        report = import_duplicates(file, dataset)
+        found = {
+            g.path: (g.reason, [(c.path, round(c.similarity, 5)) for c in g.copies])
+            for g in report.groups
+        }
+        assert found == {
+            paths[0]: ("the file's keeper 0", [(paths[1], 0.99)]),
+            paths[4]: ("the file's keeper 1", [(paths[5], 0.99)]),
+        }
+        assert sorted(report.skipped) == [paths[3], *paths[6:]]
+        assert (report.n_compared, report.recall) == (100, 0.5)
+        (pair,) = [g for g in report.groups if g.path == paths[4]]
+        assert pair.least_similarity == pytest.approx(0.99)
+        unknown = write_groups(tmp_path / "unknown", groups, clip.fingerprint)
+        assert import_duplicates(unknown, dataset).recall is None
+
+    def test_other_embeddings_and_other_files_are_refused(self, dataset, tmp_path):
+        store = make_store(tmp_path / "s", nowhere(2))
+        import_store(store.uri, dataset)
+        file = write_groups(tmp_path / "g", [[("a", "/a"), ("b", "/b")]], "cd" * 32)
+        with pytest.raises(DatasetError, match="import the store that was searched"):
+            import_duplicates(file, dataset)
+        file = write_groups(tmp_path / "g", [[("a", "/a"), ("b", "/b")]], RECIPE.fingerprint)
+        with pytest.raises(DatasetError, match="none of the 2 images of the file has a sample"):
+            import_duplicates(file, dataset)
+        with pytest.raises(StoreError, match="does not exist"):
+            import_duplicates(tmp_path / "nothing", dataset)
+        assert list_runs(dataset) == []
+
+    def test_the_command_line_brings_them_along(self, made, tmp_path):
+        dataset, uri = made
+        file, told = tmp_path / "groups.parquet", tmp_path / "told.json"
+        find_store_duplicates(uri, similarity=0.9).write(file)
+        words = ["import", uri, "--dataset", dataset.name, "--duplicates", file, "--key", "found"]
+        result = isoclip(*words, "--json", told)
+        assert result.exit_code == 0, result.stderr
+        dataset.reload()
+        report = load_duplicates(dataset, "found")
+        assert json.loads(told.read_text())["duplicates"] == {
+            "key": "found",
+            "groups": len(report.groups),
+            "duplicates": report.n_duplicates,
+            "skipped": 0,
+        }
+        assert isoclip("import", uri, "--dataset", dataset.name, "--key", "x").exit_code == 2
