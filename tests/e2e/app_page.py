@@ -81,7 +81,7 @@ class AppPage:
     def open_operator(self, label: str) -> None:
         """Open the form of an operator and wait until it can be executed."""
         self.choose_operator(label)
-        expect(self._execute()).to_be_enabled(timeout=PATIENCE_MS)
+        expect(self._go()).to_be_enabled(timeout=PATIENCE_MS)
 
     def value(self, label: str) -> str:
         """What an input of the form holds."""
@@ -103,6 +103,18 @@ class AppPage:
         expect(result).to_contain_text(":", timeout=PATIENCE_MS)
         expect(result.get_by_role("progressbar")).to_have_count(0, timeout=PATIENCE_MS)
         return result.inner_text()
+
+    def schedule(self) -> None:
+        """Choose Schedule instead of Execute, unless it is chosen still, and press it."""
+        form = self.page.locator(_FORM)
+        button = form.get_by_role("button", name="Schedule")
+        if not button.is_visible():
+            form.get_by_role("button").last.click()
+            self.page.get_by_role("menuitem", name="Schedule").click()
+        expect(button).to_be_enabled(timeout=PATIENCE_MS)
+        button.click()
+        self.expect_notice("Operation successfully scheduled")
+        expect(form).to_have_count(0, timeout=PATIENCE_MS)
 
     def expect_notice(self, sentence: str | re.Pattern[str]) -> None:
         """Wait for a notification."""
@@ -138,6 +150,10 @@ class AppPage:
     def _input(self, label: str) -> Locator:
         under = f'xpath=.//*[normalize-space(text())="{label}"]/following::input[1]'
         return self.page.locator(_FORM).locator(under)
+
+    def _go(self) -> Locator:
+        # The App remembers which of the two was chosen last.
+        return self.page.locator(_FORM).get_by_role("button", name=re.compile("Execute|Schedule"))
 
     def _execute(self) -> Locator:
         return self.page.locator(_FORM).get_by_role("button", name="Execute")

@@ -45,6 +45,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> fo.Dataset:
 def session(photographs: fo.Dataset) -> Iterator[Any]:
     """The App's server, with the plugin installed as `isoclip install` does it."""
     install_plugin()
+    # Without it the App offers no Schedule.
+    os.environ["FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS"] = "true"
     port = int(os.environ["FIFTYONE_DEFAULT_APP_PORT"])
     session = fo.launch_app(photographs, remote=True, address="localhost", port=port)
     yield session

@@ -24,6 +24,8 @@ import fiftyone as fo
 import numpy as np
 import pytest
 from fiftyone import ViewField as F
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import ExecutionContext
 
 from fiftyone_isoclip import (
     build_similarity,
@@ -37,6 +39,7 @@ from fiftyone_isoclip import (
 from fiftyone_isoclip.app import OPERATORS
 from fiftyone_isoclip.app.panel.panel import TABS
 from fiftyone_isoclip.app.plan_tokens import STALE
+from fiftyone_isoclip.app.scheduled import list_scheduled
 from fiftyone_isoclip.dataset import plan_file_removal, resolve_duplicates
 from fiftyone_isoclip.dataset.plans import keep_plan, list_plans
 from fiftyone_isoclip.install import PLUGIN_NAME, _plugin_files, install_plugin
@@ -89,6 +92,9 @@ PANEL_HARM: dict[tuple[str, str], dict[str, Any]] = {
     ("leaks", "untag"): {},
     ("clusters", "name"): {"panel_state": {"clusters_name": "mine"}},
     ("clusters", "name_by"): {"default": "label"},
+    ("runs", "cancel"): {"run": "queued"},
+    ("runs", "take_up"): {"run": "failed"},
+    ("runs", "put_away"): {"run": "failed"},
 }
 """Actions of the panel that change something, in this order."""
 
@@ -123,7 +129,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     build_similarity(dataset, brain_key="search")
     map_embeddings(dataset)
     keep_plan(dataset, plan_file_removal(dataset, "duplicates", near=True))
+    queue = DelegatedOperationService()
+    asked = ExecutionContext(request_params={"dataset_name": NAME, "params": FIELD})
+    runs = [queue.queue_operation(f"{PLUGIN_NAME}/fit_centre", context=asked) for _ in range(2)]
+    queue.set_failed(runs[0].id)
     yield dataset
+    queue.delete_for_dataset(dataset._doc.id)
     dataset.delete()
 
 
@@ -157,13 +168,19 @@ def panel_post(tab: str, action: str, params: dict[str, Any]) -> Post:
 
 
 def filled(dataset: fo.Dataset, params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters about the first duplicate, and the latest plan, where none is given."""
+    """Parameters about the first duplicate, and the latest plan, where none is given.
+
+    A scheduled run is given by its state.
+    """
     found = dataset.match(F("duplicates_role") == "duplicate").limit(1)
     known = {name: value for name, value in params.items() if value is not None}
     if "id" in params:
         known["id"] = found.values("id")[0]
     if "number" in params:
         known["number"] = found.values("duplicates_group")[0]
+    if "run" in params:
+        runs = list_scheduled(dataset)
+        known["run"] = next(run.id for run in runs if run.state == params["run"])
     if "plan" in params:
         known["plan"] = list_plans(dataset)[0].id
     return known
