@@ -32,8 +32,8 @@ class TableSimilarity(Similarity):
         index = TableSimilarityIndex(samples, self.config, brain_key, backend=self)
         if self.config.images_table is None:  # FiftyOne was asked to build it
             self.config.settle(samples._root_dataset)
-        if brain_key is not None:
-            index.save_config()  # first, so that deleting a run that was killed finds its tables
+            if brain_key is not None:
+                index.save_config()  # now, so that deleting a run that was killed finds its tables
         return index
 
     def open(self) -> Tables:

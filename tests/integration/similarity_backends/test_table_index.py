@@ -21,6 +21,7 @@ from fiftyone_isoclip.dataset.fields import Origin, write_origin
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.similarity_backends.config import holds_secret
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
+from fiftyone_isoclip.dataset.similarity_backends.lancedb import LanceDBConfig
 from fiftyone_isoclip.dataset.similarity_changes import find_changes
 from fiftyone_isoclip.encoder import Clip, load_clip
 from fiftyone_isoclip.errors import DatasetError, VectorError
@@ -326,9 +327,11 @@ def test_deleting_the_run_deletes_its_tables(
     assert tables_in(folder) == []
 
 
+@pytest.mark.parametrize("name", ["tables", "password=word"])  # the latter is not stored
 def test_f02_an_interrupted_build_leaves_no_run_and_no_tables(
-    dataset: fo.Dataset, ids: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: fo.Dataset, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    folder = tmp_path / name
     monkeypatch.setattr("fiftyone_isoclip.dataset.similarity_blocks.BLOCK_SAMPLES", 7)
     put, calls = TableSimilarityIndex._put, []
 
@@ -365,6 +368,20 @@ def test_f02_tables_of_a_build_that_was_killed_go_with_its_run(
     dataset._brain_cache.clear()
     delete_brain_run(dataset, "found")
     assert (dataset.list_brain_runs(), tables_in(folder)) == ([], [])
+
+
+def test_brain_builds_one_that_knows_its_tables(
+    dataset: fo.Dataset, ids: list[str], folder: Path, plain: Floats, clip: Clip
+) -> None:
+    said = {"model": NAME, "model_kwargs": EXACT, "backend": LanceDBConfig, "uri": str(folder)}
+    fob.compute_similarity(dataset, embeddings=FIELD, brain_key="found", **said)
+    dataset._brain_cache.clear()
+    images = clip.isoclip()(plain)
+    check_order(found_by(dataset, ids[4], k=7), ids, images @ images[4])
+    text = clip.text_embeddings(["red"])[0]
+    check_order(found_by(dataset, "red", k=7), ids, unit(plain) @ text)
+    dataset.delete_brain_run("found")
+    assert tables_in(folder) == []
 
 
 def test_a_clone_reads_the_tables_and_never_writes_them(
