@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -61,9 +62,9 @@ class Wanted(NamedTuple):
 
 def is_store(path: str) -> bool:
     """Whether a path names a store of embeddings: a folder with its manifest, or any URI."""
-    return "://" in path or (
-        Path(path, "manifest.json").is_file() and Path(path, "shards").is_dir()
-    )
+    # Of os: a path that cannot be is not there, where that of pathlib fails.
+    manifest, shards = (os.path.join(path, name) for name in ("manifest.json", "shards"))  # noqa: PTH118
+    return "://" in path or (os.path.isfile(manifest) and os.path.isdir(shards))  # noqa: PTH112, PTH113
 
 
 def find_in_store(

@@ -90,7 +90,8 @@ def _picking(pick: Picking) -> Callable[[pa.Table], pa.Table]:
         with one_blas_thread():
             answer = said(pick, task, nothing=pick.placeholder())
         table = answer["said"]
-        return table.append_column("sentence", pa.array([answer["sentence"]] * len(table)))
+        sentences = pa.array([answer["sentence"]] * len(table), pa.string())
+        return table.append_column("sentence", sentences)
 
     return tell
 
