@@ -52,6 +52,8 @@ ASSUMED = (
     ("the one machine that ends", "64e9 bytes of memory; a day", "assumed"),
 )
 
+NOT_MEASURED: tuple[object, ...] = ("not measured so far",)
+
 
 def as_number(value: float) -> str:
     """Two significant digits."""
@@ -207,7 +209,19 @@ def backends(records: Mapping[str, Any]) -> str:
         numbers = [found[key] for key in ("ms_a_search", "recall_at_10", "megabytes_on_disk")]
         rows.append((backend, f"{int(n):,}", *numbers, found["build_seconds"]))
     columns = ("in", "vectors", "ms a search, k = 10", "recall@10", "MB on disk", "built in s")
-    return table(columns, rows or [("not measured so far", "", "", "", "", "")])
+    return table(columns, rows or [NOT_MEASURED])
+
+
+def cells(records: Mapping[str, Any]) -> str:
+    """Which share of the duplicates of a store is found by comparing in some of its cells."""
+    found = records.get("store_duplicates", {"results": {"local_by_cells": []}})["results"]
+    ways = [("", each) for each in found["local_by_cells"]]
+    ways += [(f", chosen, {way}", found[f"{way}_chosen"]) for way in ("local", "ray") if ways]
+    rows: list[tuple[object, ...]] = [
+        (f"{each['cells_visited']} of {each['cells']}{how}", each["recall"], each["seconds"])
+        for how, each in ways
+    ]
+    return table(("cells compared in", "recall", "seconds"), rows or [NOT_MEASURED])
 
 
 def assumptions(_: Mapping[str, Any]) -> str:
@@ -228,6 +242,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "cost-model": cost_model,
     "compression": compression,
     "backends": backends,
+    "cells": cells,
 }
 
 
