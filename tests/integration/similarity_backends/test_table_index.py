@@ -375,12 +375,16 @@ def test_brain_builds_one_that_knows_its_tables(
 ) -> None:
     said = {"model": NAME, "model_kwargs": EXACT, "backend": LanceDBConfig, "uri": str(folder)}
     fob.compute_similarity(dataset, embeddings=FIELD, brain_key="found", **said)
+    said |= {"model": None, "model_kwargs": None}  # vectors of anybody, compared as they are
+    fob.compute_similarity(dataset, embeddings=FIELD, brain_key="theirs", **said)
     dataset._brain_cache.clear()
+    theirs = dataset.sort_by_similarity(ids[4], k=7, brain_key="theirs").values("id")
+    check_order(theirs, ids, unit(plain) @ unit(plain)[4])
     images = clip.isoclip()(plain)
     check_order(found_by(dataset, ids[4], k=7), ids, images @ images[4])
     text = clip.text_embeddings(["red"])[0]
     check_order(found_by(dataset, "red", k=7), ids, unit(plain) @ text)
-    dataset.delete_brain_run("found")
+    dataset.delete_brain_runs()
     assert tables_in(folder) == []
 
 
