@@ -117,6 +117,10 @@ def test_what_is_said_in_words_was_measured(page, results):
         < 0.9
         < kept["own codes"]["recall_at_10_scored_again"]["100"]
     )
+    found = results["store_duplicates"]["results"]
+    assert "faster with every pair" in page
+    spent = [way["seconds"] for way in [*found["local_by_cells"], found["ray_chosen"]]]
+    assert found["exact_in_memory_seconds"] < min(spent)
     ray = results["shards"]["results"]
     first = ray["seconds_to_the_first_shard"]
     assert "1.04 times the time of an image and ten seconds more" in page
