@@ -61,7 +61,7 @@ def killing() -> Iterator[set[str]]:
         while not ended.wait(0.01):
             for each in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):
-                    kind = each.cmdline()[0].partition("(")[0]
+                    kind = " ".join(each.cmdline()).partition("(")[0]
                     if kind in KINDS - killed:
                         each.kill()
                         killed.add(kind)
