@@ -115,6 +115,18 @@ class TableConfig(SimilarityConfig):
         """Whether the tables are of this dataset; a clone has the run of the one it was made of."""
         return (self.images_table or "").startswith(_owned_by(dataset))
 
+    def check_owner(self, dataset: fo.Dataset, brain_key: str | None) -> None:
+        """Refuse to change tables that are not of this dataset.
+
+        Raises:
+            DatasetError: they are not.
+        """
+        if not self.is_owned_by(dataset):
+            raise DatasetError(
+                f"index {brain_key!r} of {dataset.name!r} is of tables that belong to the dataset "
+                "it was cloned from, and cannot be changed here; build an index of its own"
+            )
+
     def hide(self, told: str) -> str:
         """Words of the database without the address, if that holds a secret."""
         address = self.connected_address

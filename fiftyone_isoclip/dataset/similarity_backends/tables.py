@@ -99,3 +99,8 @@ class Tables:
     images: VectorTable
     texts: VectorTable | None
     errors: tuple[type[Exception], ...]
+
+    @property
+    def all(self) -> list[VectorTable]:
+        """Each of them."""
+        return [self.images] if self.texts is None else [self.images, self.texts]
