@@ -184,4 +184,4 @@ def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
 def _among(ids: Sequence[str]) -> str:
     """The condition that a row has one of these ids."""
     quoted = ("'" + id_.replace("'", "''") + "'" for id_ in ids)
-    return f"id IN ({', '.join(quoted)})"
+    return f"id IN ({', '.join(quoted)})" if len(ids) else "false"  # IN () is no condition

@@ -151,7 +151,7 @@ class PgvectorTable:
     def _nearest(self, cursor: Any, vector: str, k: int, among: Sequence[str] | None) -> Hits:
         select = "SELECT id, sample_id, 1 - (vector <=> %(query)s::{kind}) FROM {table}"
         order = "ORDER BY vector <=> %(query)s::{kind} LIMIT %(k)s"
-        asked = {"query": vector, "k": k, "among": among and list(among)}
+        asked = {"query": vector, "k": k, "among": None if among is None else list(among)}
         rows: list[Any] = []
         if among is None and k <= _MOST_LOOK:
             cursor.execute(

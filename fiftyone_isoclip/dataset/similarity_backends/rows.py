@@ -203,6 +203,7 @@ class TableRows(ModelQueries):
             self._map = choose_map(model, dim, self._origin(), self.config.embeddings_field)
         if self._map is None:
             self.config.texts_table = None  # texts are compared with what images are
+            self._tables = None  # opened again, without it
         self._dim = dim
         if model is not None:
             self._remember(model)

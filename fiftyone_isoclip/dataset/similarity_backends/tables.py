@@ -79,7 +79,8 @@ class VectorTable(Protocol):
         Args:
             vectors: the queries.
             k: how many to find, at least 1 and at most the config's `max_k` if it has one.
-            among: only rows of these ids, of which some may not be there; None searches all.
+            among: only rows of these ids, of which some may not be there, hence none if there are
+                no ids; None searches all.
         """
         ...
 

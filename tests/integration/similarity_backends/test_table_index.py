@@ -388,6 +388,18 @@ def test_brain_builds_one_that_knows_its_tables(
     assert tables_in(folder) == []
 
 
+def test_vectors_of_anybody_need_no_table_of_texts(
+    dataset: fo.Dataset, ids: list[str], folder: Path, plain: Floats
+) -> None:
+    said = {"backend": LanceDBConfig, "uri": str(folder), "embeddings_field": FIELD}
+    index = fob.compute_similarity(dataset, embeddings=False, brain_key="found", **said)
+    index.fill()
+    assert len(tables_in(folder)) == 1
+    check_order(found_by(dataset, ids[4], k=7), ids, unit(plain) @ unit(plain)[4])
+    dataset.delete_brain_run("found")
+    assert tables_in(folder) == []
+
+
 def test_a_clone_reads_the_tables_and_never_writes_them(
     dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], folder: Path, plain: Floats
 ) -> None:

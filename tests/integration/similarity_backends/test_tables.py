@@ -62,6 +62,14 @@ def test_a_search_among_some_rows_finds_all_of_them_and_no_other(table, count):
         check(found, VECTORS[7], k, rows)
 
 
+def test_a_search_among_no_rows_finds_none(table):
+    table.put(IDS[:50], OWNERS[:50], VECTORS[:50])
+    for among in ([], (), ["not there"]):
+        found = table.nearest(VECTORS[:2], 3, among)
+        parts = [(hits.ids, hits.sample_ids, hits.similarities.tolist()) for hits in found]
+        assert parts == [([], [], [])] * 2
+
+
 def test_rows_are_read_in_the_order_asked_set_in_place_and_removed(table):
     table.put(IDS, OWNERS, VECTORS)
     found = table.read([IDS[9], "not there", IDS[2]])
