@@ -26,16 +26,18 @@ def postgres() -> Iterator[Postgres]:
     server.remove()
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(scope="module", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     """Each of the databases."""
     return str(request.param)
 
 
-@pytest.fixture
-def address(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """Where the database of a backend is."""
+@pytest.fixture(scope="module")
+def address(
+    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> str:
+    """Where the database of a backend is; each table in it has a name of its own."""
     if backend == "pgvector":
         return str(request.getfixturevalue("postgres").uri)
     pytest.importorskip({"lancedb": "lancedb", "milvus": "milvus_lite"}[backend])
-    return str(tmp_path / f"{backend}.db")
+    return str(tmp_path_factory.mktemp(backend) / f"{backend}.db")

@@ -77,18 +77,20 @@ def test_a_new_process_finds_the_same_while_this_one_goes_on(dataset, ids, tmp_p
     addresses["pgvector"] = postgres.uri
     for backend, address in addresses.items():
         build(dataset, backend, address, brain_key=backend)
+    build(dataset, "lancedb", addresses["lancedb"], brain_key="half", storage="float16")
     dataset.persistent = True
+    keys, queries = dataset.list_brain_runs(), [ids[4], "a red circle"]
     code = (
         f"import fiftyone as fo\ndataset = fo.load_dataset({dataset.name!r})\n"
-        f"for key in {list(addresses)!r}:\n"
-        f"    for query in ({ids[4]!r}, 'a red circle'):\n"
+        f"for key in {keys!r}:\n"
+        f"    for query in {queries!r}:\n"
         "        view = dataset.sort_by_similarity(query, k=7, brain_key=key)\n"
         "        print('FOUND', *view.values('id'))\n"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = [line.split() for line in re.findall("FOUND (.*)", shown.stdout)]
-    right = [ask(dataset, query, k=7, brain_key="lancedb") for query in (ids[4], "a red circle")]
-    assert found == right * len(addresses)
+    right = [ask(dataset, query, k=7, brain_key=key) for key in keys for query in queries]
+    assert found == right
 
 
 def test_deleting_the_run_leaves_nothing_in_the_database(dataset, ids, backend, address):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,23 +125,6 @@ def test_only_the_view_is_searched(
     text = unit(plain) @ clip.text_embeddings(["red"])[0]
     assert found_by(view, "red", k=4) == ordered(ids, text, rows=rows)[:4]
     assert found_by(dataset.limit(0), ids[0], k=4) == []
-
-
-def test_a_new_process_finds_the_same(dataset: fo.Dataset, ids: list[str], folder: Path) -> None:
-    build(dataset, folder)
-    build(dataset, folder, brain_key="half", storage="float16")
-    dataset.persistent = True
-    asked = [(query, key) for query in (ids[3], "a red circle") for key in ("found", "half")]
-    code = (
-        f"import fiftyone as fo\ndataset = fo.load_dataset({dataset.name!r})\n"
-        f"for query, key in {asked!r}:\n"
-        "    view = dataset.sort_by_similarity(query, k=6, brain_key=key)\n"
-        "    print('FOUND', *view.values('id'))\n"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = [line.split() for line in re.findall("FOUND (.*)", shown.stdout)]
-    views = (dataset.sort_by_similarity(query, k=6, brain_key=key) for query, key in asked)
-    assert found == [view.values("id") for view in views]
 
 
 def test_half_precision_takes_half_the_room(

@@ -15,22 +15,32 @@ from fiftyone_isoclip.dataset.similarity_backends.tables import Hits, VectorTabl
 from fiftyone_isoclip.errors import DatasetError
 from tests.strategies import unit_rows
 
-N, DIM, NAME = 1_200, 24, "isoclip_64f000000000000000000000_00000000"
+N, DIM, NAME = 1_200, 24, "isoclip_64f000000000000000000000_"
 IDS = [f"{row:024x}" for row in range(N)]
 OWNERS = [f"{row // 2:024x}" for row in range(N)]
 VECTORS = unit_rows(np.random.default_rng(0), N, DIM).astype(np.float32)
 
 
-def open_images(backend: str, address: str, **settings: Any) -> VectorTable:
+def open_images(backend: str, address: str, name: str, **settings: Any) -> VectorTable:
     module = importlib.import_module(f"fiftyone_isoclip.dataset.similarity_backends.{backend}")
-    config = config_class(backend)(address=address, images_table=NAME, **settings)
+    config = config_class(backend)(address=address, images_table=NAME + name, **settings)
     table: VectorTable = module.open_tables(config).images
     return table
 
 
 @pytest.fixture
 def table(backend: str, address: str) -> Iterator[VectorTable]:
-    made = open_images(backend, address)
+    """A table of its own, with nothing in it."""
+    made = open_images(backend, address, "changed")
+    yield made
+    made.drop()
+
+
+@pytest.fixture(scope="module")
+def filled(backend: str, address: str) -> Iterator[VectorTable]:
+    """The table of all rows, which is only searched."""
+    made = open_images(backend, address, "searched")
+    made.put(IDS, OWNERS, VECTORS)
     yield made
     made.drop()
 
@@ -46,26 +56,23 @@ def check(found: Hits, query: Any, k: int, rows: Sequence[int] = range(N)) -> No
 
 
 @pytest.mark.parametrize("k", [1, 10, N, N + 1])
-def test_the_nearest_are_those_of_brute_force(table, k):
-    table.put(IDS, OWNERS, VECTORS)
-    for query, found in zip(VECTORS[:3], table.nearest(VECTORS[:3], k, None), strict=True):
+def test_the_nearest_are_those_of_brute_force(filled, k):
+    for query, found in zip(VECTORS[:3], filled.nearest(VECTORS[:3], k, None), strict=True):
         check(found, query, k)
 
 
 @pytest.mark.parametrize("count", [1, 10, 900])
-def test_a_search_among_some_rows_finds_all_of_them_and_no_other(table, count):
-    table.put(IDS, OWNERS, VECTORS)
+def test_a_search_among_some_rows_finds_all_of_them_and_no_other(filled, count):
     rows = np.random.default_rng(count).choice(N, count, replace=False)
     among = ["not there", *(IDS[row] for row in rows)]
     for k in (5, N):
-        [found] = table.nearest(VECTORS[7:8], k, among)
+        [found] = filled.nearest(VECTORS[7:8], k, among)
         check(found, VECTORS[7], k, rows)
 
 
-def test_a_search_among_no_rows_finds_none(table):
-    table.put(IDS[:50], OWNERS[:50], VECTORS[:50])
+def test_a_search_among_no_rows_finds_none(filled):
     for among in ([], (), ["not there"]):
-        found = table.nearest(VECTORS[:2], 3, among)
+        found = filled.nearest(VECTORS[:2], 3, among)
         parts = [(hits.ids, hits.sample_ids, hits.similarities.tolist()) for hits in found]
         assert parts == [([], [], [])] * 2
 
@@ -118,9 +125,9 @@ def test_threads_ask_and_change_at_the_same_time(table):
 def test_halves_are_close_or_refused(backend, address):
     if backend == "milvus":
         with pytest.raises(DatasetError, match="hold float32"):
-            open_images(backend, address, storage="float16")
+            open_images(backend, address, "halves", storage="float16")
         return
-    table = open_images(backend, address, storage="float16")
+    table = open_images(backend, address, "halves", storage="float16")
     table.put(IDS, OWNERS, VECTORS)
     assert np.abs(table.read(IDS).vectors - VECTORS).max() < 5e-4
     [found] = table.nearest(VECTORS[:1], 10, None)
