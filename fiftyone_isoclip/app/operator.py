@@ -12,7 +12,7 @@ import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import REFUSAL, Context, is_from_app, refuse
 from fiftyone_isoclip.app.plan_tokens import is_good, mint_token, redeem_token
-from fiftyone_isoclip.app.steps import Step, Steps, finish
+from fiftyone_isoclip.app.steps import Steps, finish
 from fiftyone_isoclip.app.told import tell_error
 from fiftyone_isoclip.app.worker import attend
 from fiftyone_isoclip.errors import IsoClipError
@@ -123,14 +123,9 @@ class SteppedOperator(foo.Operator, ABC):
     def _finish(self, ctx: Context) -> dict[str, Any]:
         if ctx._delegated_operation_id is None:
             return finish(self.steps(ctx), lambda _: None)
-        with attend(ctx._delegated_operation_id) as check_wanted:
-
-            def show(step: Step) -> None:
-                check_wanted()
-                ctx.set_progress(progress=step.share, label=step.label)
-
+        with attend(ctx._delegated_operation_id) as tell:
             try:
-                return finish(self.steps(ctx), show)
+                return finish(self.steps(ctx), tell)
             except Exception as error:
                 # FiftyOne keeps the whole traceback; its last line is what the App can tell.
                 told = tell_error(error, ctx.params, logger, "what its worker printed")

@@ -15,6 +15,7 @@ from fiftyone.operators.executor import ExecutionResult
 
 from fiftyone_isoclip.app.operator import PLUGIN
 from fiftyone_isoclip.app.told import without_paths
+from fiftyone_isoclip.app.worker import CANCELLED
 from fiftyone_isoclip.errors import IsoClipError
 
 SHOWN_SCHEDULED = 10
@@ -22,9 +23,10 @@ SHOWN_SCHEDULED = 10
 SILENT_SECONDS = 60.0
 """After how long a worker that said nothing is taken for dead; it speaks every `BEAT_SECONDS`."""
 
-State = Literal["queued", "running", "silent", "completed", "failed"]
+State = Literal["queued", "running", "silent", "completed", "failed", "cancelled"]
 
-_CLASS = re.compile(r"^[\w.]+: ")
+_BEFORE = re.compile(r"^[\w.]+: (?:Validation error\. Path: \S*\. Reason: )?")
+"""What FiftyOne puts before a sentence of ours: the error's class, the input that is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,15 @@ class ScheduledRun:
     """One run of the queue; ``told`` is the step it is at, or why it failed.
 
     A run is ``silent`` if a worker began it and has said nothing for `SILENT_SECONDS`. ``since`` is
-    when it was queued, begun or ended, in UTC; ``share`` of it is done, in [0, 1], or None if that
-    is not known; ``result`` is what the operator returned.
+    when it was queued, begun, heard of last (if it is silent) or ended, in UTC; ``share`` of it is
+    done, in [0, 1], or None if that is not known; ``result`` is what the operator returned.
     """
 
     id: str
     operator: str
     label: str
     state: State
-    since: datetime | None
+    since: datetime
     told: str
     share: float | None
     result: dict[str, Any] | None
@@ -48,7 +50,7 @@ class ScheduledRun:
     @property
     def ended(self) -> bool:
         """Whether nothing more comes of it."""
-        return self.state in ("completed", "failed")
+        return self.state in ("completed", "failed", "cancelled")
 
 
 def list_scheduled(dataset: fo.Dataset) -> list[ScheduledRun]:
@@ -85,8 +87,8 @@ def cancel(dataset: fo.Dataset, id_: str) -> None:
     """
     run = find_scheduled(dataset, id_)
     if run.ended:
-        raise IsoClipError(f"{run.label} has {run.state} already")
-    _fail(run, "it was cancelled; what it stored before is kept")
+        raise IsoClipError(f"{run.label} is {run.state} already")
+    _fail(run, CANCELLED)
 
 
 def take_up(dataset: fo.Dataset, id_: str) -> None:
@@ -98,7 +100,7 @@ def take_up(dataset: fo.Dataset, id_: str) -> None:
     run = find_scheduled(dataset, id_)
     if run.state == "silent":
         _fail(run, "its worker was gone, and it was queued again")
-    elif run.state != "failed":
+    elif run.state not in ("failed", "cancelled"):
         raise IsoClipError(f"{run.label} is {run.state}: only what failed is taken up again")
     queue = DelegatedOperationService()
     queue.rerun_operation(ObjectId(id_))
@@ -127,19 +129,26 @@ def _read(operation: Any) -> ScheduledRun:
     if state == "running" and _is_silent(operation):
         state = "silent"
     told = (status.label if status else None) or ""
+    if state == "failed":
+        told = _sentence(result and result.error)
+        state = "cancelled" if told == CANCELLED else state
     return ScheduledRun(
         id=str(operation.id),
         operator=str(operation.operator),
         label=str(operation.label),
         state=state,
-        since=operation.completed_at
-        or operation.failed_at
-        or operation.started_at
-        or operation.queued_at,
-        told=_sentence(result and result.error) if state == "failed" else told,
+        since=_since(operation, state),
+        told=told,
         share=status.progress if status else None,
         result=result.result if result and state == "completed" else None,
     )
+
+
+def _since(operation: Any, state: State) -> datetime:
+    ended = operation.completed_at or operation.failed_at
+    heard = operation.updated_at if state == "silent" else operation.started_at
+    since: datetime = ended or heard or operation.queued_at
+    return since
 
 
 def _is_silent(operation: Any) -> bool:
@@ -154,4 +163,4 @@ def _sentence(error: str | None) -> str:
     if not error:
         return "it was marked as failed"
     last = error.strip().splitlines()[-1]
-    return without_paths(_CLASS.sub("", last), {})
+    return without_paths(_BEFORE.sub("", last), {})

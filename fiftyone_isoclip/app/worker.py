@@ -1,4 +1,4 @@
-"""The worker's side of a scheduled run: it says that it lives, and stops when nobody wants the run.
+"""The worker's side of a scheduled run: it says how far it is, and stops when nobody wants the run.
 
 FiftyOne keeps a run whose worker was killed as running for ever, and lets one that was marked as
 failed go on to its end, unless `fiftyone delegated launch` monitors it.
@@ -6,24 +6,28 @@ failed go on to its end, unless `fiftyone delegated launch` monitors it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
 from fiftyone.factory.repo_factory import RepositoryFactory
-from fiftyone.operators.executor import ExecutionRunState
+from fiftyone.operators.executor import ExecutionProgress, ExecutionRunState
 from pymongo.errors import PyMongoError
 
+from fiftyone_isoclip.app.steps import Step
 from fiftyone_isoclip.errors import IsoClipError
 
-BEAT_SECONDS = 2.0
-"""How often a worker says that it lives."""
+BEAT_SECONDS = 1.0
+"""How often a worker says that it lives, and how far it is."""
+
+CANCELLED = "it was cancelled; what it stored before is kept"
 
 
 @contextmanager
-def attend(operation: Any) -> Iterator[Callable[[], None]]:
-    """Attend to a run while it is carried out; what this gives raises once nobody wants it.
+def attend(operation: Any) -> Iterator[Callable[[Step], None]]:
+    """Attend to a run while it is carried out; what this gives is told each of its steps.
 
     Args:
         operation: the id of FiftyOne's delegated operation.
@@ -32,21 +36,24 @@ def attend(operation: Any) -> Iterator[Callable[[], None]]:
         IsoClipError: by what it gives: the run was cancelled.
     """
     ended, unwanted = Event(), Event()
-    beating = Thread(target=_beat, args=(operation, ended, unwanted), daemon=True)
+    # A step can take less than to write that it was taken: only the latest is, at each beat.
+    latest: deque[Step] = deque(maxlen=1)
+    beating = Thread(target=_beat, args=(operation, latest, ended, unwanted), daemon=True)
     beating.start()
 
-    def check() -> None:
+    def tell(step: Step) -> None:
         if unwanted.is_set():
-            raise IsoClipError("it was cancelled; what it stored before is kept")
+            raise IsoClipError(CANCELLED)
+        latest.append(step)
 
     try:
-        yield check
+        yield tell
     finally:
         ended.set()
         beating.join()
 
 
-def _beat(operation: Any, ended: Event, unwanted: Event) -> None:
+def _beat(operation: Any, latest: deque[Step], ended: Event, unwanted: Event) -> None:
     runs = RepositoryFactory.delegated_operation_repo()
     while not ended.wait(BEAT_SECONDS):
         try:
@@ -54,6 +61,9 @@ def _beat(operation: Any, ended: Event, unwanted: Event) -> None:
                 unwanted.set()
                 return
             runs.ping(operation)
+            if latest:
+                step = latest[-1]
+                runs.update_progress(operation, ExecutionProgress(step.share, step.label))
         except ValueError:  # it was deleted
             unwanted.set()
             return

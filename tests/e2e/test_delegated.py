@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,7 @@ from fiftyone.factory.repo_factory import RepositoryFactory
 from fiftyone.operators.delegated import DelegatedOperationService
 
 from fiftyone_isoclip import embed, find_duplicates
-from fiftyone_isoclip.app.scheduled import SILENT_SECONDS
+from fiftyone_isoclip.app.scheduled import SILENT_SECONDS, list_scheduled
 from tests.e2e.app_page import AppPage
 from tests.e2e.panel_page import PanelPage
 from tests.pictures import draw_many, recompress
@@ -40,20 +42,33 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL, which leaves nobody time to say anything."""
-        os.killpg(self.process.pid, 9)
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def hold_at_work(self, dataset: fo.Dataset) -> str:
+        """Stop it (SIGSTOP) when it told how far it is, however fast it is; -> that."""
+        while not (run := list_scheduled(dataset)[0]).share:
+            assert run.state in ("queued", "running") and self.process.poll() is None, run
+            time.sleep(0.1)
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        return run.told
 
-@pytest.fixture
+    def go_on(self) -> None:
+        """Let it work again (SIGCONT)."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
 def workers() -> Iterator[Callable[[], Worker]]:
-    """Starts workers, which go with the test."""
+    """Gives the worker that is there, or starts one: that takes longer than what it does here."""
     started: list[Worker] = []
 
-    def start() -> Worker:
-        started.append(Worker())
+    def find() -> Worker:
+        if not started or started[-1].process.poll() is not None:
+            started.append(Worker())
         return started[-1]
 
-    yield start
+    yield find
     for worker in started:
         if worker.process.poll() is None:
             worker.kill()
@@ -99,7 +114,9 @@ def test_a_killed_workers_embedding_is_taken_up_by_another_and_searched(
     schedule(panel, EMBED, ONE_BY_ONE)
     panel.expect_text("fiftyone delegated launch")
     worker = workers()
-    panel.expect_text(re.compile(rf"running, Embedding: \d+ of {N_IMAGES}, \d+%"))
+    told = worker.hold_at_work(many)
+    assert re.match(rf"Embedding: \d+ of {N_IMAGES}$", told)
+    panel.expect_text(re.compile(rf"{told}, \d+%"))
     worker.kill()
     many.reload()
     n_stored = many.count("clip_embedding_source")
@@ -130,13 +147,20 @@ def test_one_that_fails_says_why_and_one_is_cancelled_at_work(
     embed(many, "isoclip-demo", progress=False)
     schedule(panel, f"IsoCLIP: {DUPLICATES}")
     many.delete_sample_fields(["clip_embedding", "clip_embedding_source", "clip_embedding_error"])
-    workers()
-    panel.expect_text(re.compile("It failed: .*clip_embedding"))
+    worker = workers()
+    panel.expect_text("It failed: Dataset 'many' has no embeddings yet; run the operator")
     panel.press("Put away")
     schedule(panel, EMBED, {"Field": "second", **ONE_BY_ONE})
-    panel.expect_text(re.compile(rf"running, Embedding: \d+ of {N_IMAGES}"))
+    worker.hold_at_work(many)
     panel.press("Cancel")
-    panel.expect_text("It failed: it was cancelled; what it stored before is kept")
+    panel.expect_text("It was cancelled; what it stored before is kept.")
+    worker.go_on()
+    # The same worker: it is free again only once it ended what was cancelled.
+    panel.press("Take up again")
+    panel.expect_text(re.compile("completed, "))
+    (again,) = list_scheduled(many)
+    assert again.result is not None and again.result["kept"] > 0
+    assert again.result["kept"] + again.result["computed"] == N_IMAGES
 
 
 def _let_time_pass(dataset: fo.Dataset) -> None:

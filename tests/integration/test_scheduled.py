@@ -23,6 +23,7 @@ from fiftyone.operators.executor import execute_or_delegate_operator
 
 from fiftyone_isoclip import build_similarity, embed, find_clusters, find_duplicates, find_leaks
 from fiftyone_isoclip.app import OPERATORS, ReviewDuplicates, scheduled, worker
+from fiftyone_isoclip.app.steps import Step
 from fiftyone_isoclip.dataset import plan_file_removal
 from fiftyone_isoclip.dataset.plans import keep_plan
 from fiftyone_isoclip.errors import IsoClipError
@@ -198,16 +199,28 @@ def test_a_form_that_became_wrong_says_why(dataset: fo.Dataset, fill: Fill, pict
     find_duplicates(dataset)
     fo.load_dataset(dataset.name).rename_run("clusters", "looks")
     carry_out(operation)
-    assert "There is no run 'clusters'" in texts(Panel(dataset, "runs").send())
+    assert "It failed: There is no run 'clusters'" in texts(Panel(dataset, "runs").send())
 
 
 def test_what_is_cancelled_in_the_queue_is_never_begun(dataset: fo.Dataset, embedding: str) -> None:
     panel = Panel(dataset, "runs")
     assert "queued" in texts(panel.send()) and "fiftyone delegated launch" in texts(panel.send())
     panel.press("Cancel")
-    assert "It failed: it was cancelled" in texts(panel.send())
+    assert "It was cancelled; what it stored before is kept." in texts(panel.send())
     assert carry_out(embedding).run_state == "failed"
     assert not dataset.has_field("clip_embedding")
+
+
+def test_a_worker_takes_the_latest_first_as_the_tab_says(
+    dataset: fo.Dataset, fill: Fill, pictures: Path
+) -> None:
+    fill(draw_many(pictures, 2))
+    for key in ("first", "second"):
+        queue(dataset, "find_exact_duplicates", {"key": key})
+    assert "the latest first" in texts(Panel(dataset, "runs").send())
+    DelegatedOperationService().execute_queued_operations(dataset_name=dataset.name, limit=1)
+    dataset.reload()
+    assert dataset.list_runs() == ["second"]
 
 
 def test_a_cancelled_run_ends_and_goes_on_where_it_was(
@@ -227,7 +240,7 @@ def test_a_cancelled_run_ends_and_goes_on_where_it_was(
     n_stored = dataset.count("clip_embedding_source")
     assert 0 < n_stored < 60
     panel = Panel(dataset, "runs")
-    assert "It failed: it was cancelled" in texts(panel.send())
+    assert "cancelled" in texts(panel.send()) and "It failed" not in texts(panel.send())
     panel.press("Take up again")
     (again,) = scheduled.list_scheduled(dataset)
     done = carry_out(again.id)
@@ -248,9 +261,9 @@ def test_a_run_whose_worker_is_gone_is_taken_up_again(dataset: fo.Dataset, embed
     assert again.state == "queued" and again.id != embedding
     assert carry_out(again.id).result.result["computed"] == 60
     # The worker that was taken for dead ends its run as soon as it looks.
-    with worker.attend(ObjectId(embedding)) as check_wanted, pytest.raises(IsoClipError):
+    with worker.attend(ObjectId(embedding)) as tell, pytest.raises(IsoClipError):
         while True:
-            check_wanted()
+            tell(Step("Working"))
             time.sleep(0.05)
 
 

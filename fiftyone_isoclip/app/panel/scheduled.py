@@ -31,16 +31,17 @@ def show_scheduled(ctx: Context, page: Page) -> None:
     for run in runs:
         _draw(page.card(), run)
     if any(run.state == "queued" for run in runs):
-        page.say(f"A worker takes up what is queued: `{WORKER}` in a terminal, the latest first.")
+        page.say(f"`{WORKER}` in a terminal carries out what is queued, the latest first.")
     if not all(run.ended for run in runs):
         page.redraw(REFRESH_SECONDS)
 
 
 def _draw(card: Page, run: ScheduledRun) -> None:
-    since = f", {run.since:%Y-%m-%d %H:%M} UTC" if run.since else ""
-    card.say(f"**{run.label}**: {_words(run)}{since}")
+    card.say(f"**{run.label}**: {_words(run)}")
     if run.state == "failed":
         card.notice(f"It failed: {run.told}", "error")
+    elif run.state == "cancelled":
+        card.notice(f"{run.told[0].upper()}{run.told[1:]}.")
     elif run.state == "silent":
         card.notice(
             "Its worker has said nothing for a minute, so it was probably killed.", "warning"
@@ -48,8 +49,8 @@ def _draw(card: Page, run: ScheduledRun) -> None:
     row = card.row()
     if run.state == "completed":
         row.button("Result", "result", run=run.id)
-    if run.state in ("failed", "silent"):
-        row.button("Take up again", "take_up", primary=True, run=run.id)
+    if run.state in ("failed", "cancelled", "silent"):
+        row.button("Take up again", "take_up", primary=run.state != "cancelled", run=run.id)
     if run.ended:
         row.button("Put away", "put_away", run=run.id)
     else:
@@ -58,7 +59,9 @@ def _draw(card: Page, run: ScheduledRun) -> None:
 
 def _words(run: ScheduledRun) -> str:
     share = "" if run.share is None else f", {run.share:.0%}"
-    return f"running, {run.told or 'beginning'}{share}" if run.state == "running" else run.state
+    step = f"  \n{run.told}{share}" if run.state == "running" else ""
+    since = "," if run.ended else " since"
+    return f"{run.state}{since} {run.since:%Y-%m-%d %H:%M} UTC{step}"
 
 
 def _show_result(ctx: Context) -> None:
