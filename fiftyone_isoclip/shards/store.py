@@ -39,18 +39,31 @@ class ShardStore:
         return self.place.uri
 
     def __iter__(self) -> Iterator[Shard]:
-        """Every shard, one after the other, checked.
+        """Every shard, one after the other, checked: those that the last complete run left.
 
         Raises:
-            StoreError: one is damaged.
+            StoreError: one is damaged or missing.
         """
-        for name in self.names():
-            try:
-                yield self.read(name)
-            except DamagedShardError as error:
-                raise StoreError(
-                    f"{self.uri}: the shard {name} cannot be used: {error}. {REMEDY}"
-                ) from error
+        for name in self.manifest.shards if self.manifest.complete else self.names():
+            yield self.need(name)
+
+    def require_whole(self) -> None:
+        """Refuse a store that has other shards than a run left that got to its end.
+
+        Only names are looked at; what is in the shards, reading them tells.
+
+        Raises:
+            StoreError: such a run has not ended, or shards are missing or were added.
+        """
+        if not self.manifest.complete:
+            found = "the last run that wrote to it has not ended, or was stopped"
+        elif missing := set(self.manifest.shards).difference(names := self.names()):
+            found = f"{len(missing)} of its shards are missing, such as {min(missing)}"
+        elif added := set(names).difference(self.manifest.shards):
+            found = f"{len(added)} shards came after the last run that ended, such as {min(added)}"
+        else:
+            return
+        raise StoreError(f"{self.uri} is not whole: {found}. {REMEDY}")
 
     def names(self) -> list[str]:
         """The names of the shards that are there, whole or not."""
@@ -65,6 +78,20 @@ class ShardStore:
             StoreError: it cannot be read, or is of another recipe.
         """
         return Shard.loads(self.place.read(f"{_FOLDER}/{name}"), name, self.manifest)
+
+    def need(self, name: str) -> Shard:
+        """One shard without which nothing can be done, all of it checked.
+
+        Raises:
+            StoreError: it is damaged or missing, and what to do; or as `read`.
+        """
+        try:
+            return self.read(name)
+        except FileNotFoundError:
+            found = "it is missing"
+        except DamagedShardError as error:
+            found = str(error)
+        raise StoreError(f"{self.uri}: the shard {name} cannot be used: {found}. {REMEDY}")
 
     def write(self, shard: Shard) -> None:
         """Put a shard in its place.

@@ -315,6 +315,38 @@ def test_there_is_no_such_engine(tmp_path, folder):
         )
 
 
+# Whether it is whole
+
+
+def test_a_store_that_a_run_left_whole_is_so(made):
+    open_store(made.store.uri).require_whole()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda store: store.note(complete=False, shards={}), "has not ended, or was stopped"),
+        (lambda store: store.place.remove(f"shards/{store.names()[1]}"), "1 of its shards are mi"),
+        (lambda store: store.note(complete=True, shards={}), "4 shards came after the last run"),
+    ],
+)
+def test_a_store_that_is_not_whole_is_told(made, harm, told):
+    harm(made.store)
+    with pytest.raises(StoreError, match=f"is not whole: .*{told}.*Run the same `isoclip embed`"):
+        open_store(made.store.uri).require_whole()
+
+
+def test_a_shard_that_goes_while_all_are_read_is_told(made):
+    reading = iter(open_store(made.store.uri))
+    next(reading)
+    for name in made.store.names():
+        made.store.place.remove(f"shards/{name}")
+    with pytest.raises(StoreError, match="cannot be used: it is missing"):
+        next(reading)
+    with pytest.raises(StoreError, match="cannot be used: it is missing"):
+        list(open_store(made.store.uri))
+
+
 # What goes in
 
 
