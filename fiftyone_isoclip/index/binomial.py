@@ -31,16 +31,19 @@ def share_of(count: int, of: int) -> Share:
 def low_bounds(counts: npt.ArrayLike, of: int) -> Float64s:
     """The exact lower bounds of the shares that these counts of `of` draws show: (n,) -> (n,).
 
+    Counts may be fractions, of draws that are each worth less than one: bounds between those of
+    the whole counts beside them.
+
     Source: Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case
     of the binomial, 1934.
     """
     found = np.asarray(counts, dtype=np.float64)
-    bounds = betaincinv(np.maximum(found, 1), of - found + 1, (1 - LEVEL) / 2)
+    bounds = betaincinv(np.where(found > 0, found, 1.0), of - found + 1, (1 - LEVEL) / 2)
     return np.asarray(np.where(found > 0, bounds, 0.0))
 
 
 def high_bounds(counts: npt.ArrayLike, of: int) -> Float64s:
     """The exact upper bounds, as `low_bounds`."""
     found = np.asarray(counts, dtype=np.float64)
-    bounds = betaincinv(found + 1, np.maximum(of - found, 1), (1 + LEVEL) / 2)
+    bounds = betaincinv(found + 1, np.where(found < of, of - found, 1.0), (1 + LEVEL) / 2)
     return np.asarray(np.where(found < of, bounds, 1.0))
