@@ -21,11 +21,9 @@ from fiftyone.factory.repo_factory import RepositoryFactory
 from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import execute_or_delegate_operator
 
-from fiftyone_isoclip import build_similarity, embed, find_clusters, find_duplicates, find_leaks
+from fiftyone_isoclip import embed, find_clusters, find_duplicates
 from fiftyone_isoclip.app import OPERATORS, ReviewDuplicates, scheduled, worker
 from fiftyone_isoclip.app.steps import Step
-from fiftyone_isoclip.dataset import plan_file_removal
-from fiftyone_isoclip.dataset.plans import keep_plan
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 from tests.faults.test_cross_origin import OPERATOR_HARM, filled
@@ -68,7 +66,7 @@ def carry_out(operation: str) -> Any:
 
 
 def prepare(name: str, folder: Path) -> fo.Dataset:
-    """Pictures with copies, and all that operators work on."""
+    """Pictures with copies; all else that operators work on is made by those before them."""
     folder.mkdir()
     originals = draw_many(folder, 5)
     copies = [recompress(originals[0], folder / f"copy-{n}.jpg", 95 - n) for n in range(2)]
@@ -86,12 +84,6 @@ def prepare(name: str, folder: Path) -> fo.Dataset:
         ],
         progress=False,
     )
-    embed(dataset, "isoclip-demo", progress=False)
-    find_duplicates(dataset, similarity=0.9)
-    find_leaks(dataset, splits=["train", "test"], similarity=0.9)
-    find_clusters(dataset, count=2)
-    build_similarity(dataset, brain_key="search")
-    keep_plan(dataset, plan_file_removal(dataset, "duplicates", near=True))
     return dataset
 
 
