@@ -78,8 +78,10 @@ class Desk:
                 raise nowhere(piece.ids[row])
             for owner in owners or [Target(new[path], new[path], str(path), None, None, None)]:
                 gift = choose_gift(piece, row, self._held(owner), self.origin.fingerprint)
-                if gift is not None:
-                    (gifts if owners else fresh)[owner.id] = gift
+                into = gifts if owners else fresh
+                # Two images of one file: the first that has a vector gives it.
+                if gift is not None and (owner.id not in into or into[owner.id].vector is None):
+                    into[owner.id] = gift
         self._keep([*gifts.values(), *fresh.values()])
         self._insert([*fresh.values()])
         self._update([*gifts.values()])

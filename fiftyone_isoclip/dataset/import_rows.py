@@ -118,11 +118,14 @@ def find_targets(
 def choose_gift(piece: Piece, row: int, target: Target, fingerprint: str) -> Gift | None:
     """What a sample gets of an image of its own; None if it has that, or something better.
 
-    A vector is taken if the file is as large as the one it was made from, or is not here at all.
+    A vector is taken if the file is as large as the one it was made from. Of a file that is not
+    here, one that was read here stays, and one that another machine read gives way.
     """
     if row in piece.reasons:
         return None if target.source else Gift(target, reason=piece.reasons[row])
     now = target.source_now(fingerprint)
+    if now is None and _was_read_here(target, fingerprint):
+        return None
     theirs = replace(target, source=source_of(fingerprint, piece.sizes[row], ELSEWHERE))
     if not theirs.is_current(now):
         return None if target.source else Gift(target, reason=OTHER_FILE)
@@ -130,6 +133,11 @@ def choose_gift(piece: Piece, row: int, target: Target, fingerprint: str) -> Gif
     if target.is_current(source):
         return None
     return Gift(target, piece.vectors[row], source)
+
+
+def _was_read_here(target: Target, fingerprint: str) -> bool:
+    source = target.source or ELSEWHERE
+    return source.startswith(fingerprint[:16]) and not source.endswith(ELSEWHERE)
 
 
 def documents(

@@ -167,6 +167,19 @@ class TestImporting:
         assert (report.images, report.embedded, report.added) == (2, 2, 1)
         assert len(dataset) == 1
 
+    @pytest.mark.parametrize("failed", [0, 1])
+    def test_of_two_images_of_one_file_that_with_a_vector_gives_it(
+        self, dataset, tmp_path, on_samples, failed
+    ):
+        path, ids = "/nowhere/x.png", ["a", "b"]
+        store = make_store(tmp_path / "s", [path] * 2, ids=ids, failures={failed: "torn"})
+        report = import_store(store.uri, dataset, on_samples=on_samples)
+        assert (report.embedded, report.failed, report.written) == (2, 0, 1)
+        assert_held(dataset, {path: ids[1 - failed]})
+        before = state_of(dataset)
+        assert import_store(store.uri, dataset).written == 0
+        assert state_of(dataset) == before
+
     def test_float16_is_read_as_it_was_stored(self, dataset, tmp_path, on_samples):
         store = make_store(tmp_path / "s", nowhere(3), dtype="float16")
         import_store(store.uri, dataset, on_samples=on_samples)
@@ -186,6 +199,21 @@ class TestWhatItMeets:
         store = make_store(tmp_path / "s", paths, failures={0: "away"}, sizes={1: 1}, recipe=recipe)
         report = import_store(store.uri, dataset)
         assert (report.written, report.embedded, report.failed) == (0, 3, 0)
+        assert state_of(dataset) == before
+
+    def test_a_vector_stays_while_its_file_is_away(
+        self, dataset, fill, pictures, checkpoint, tmp_path
+    ):
+        """A disk that is not mounted: nothing says that the store's vector is the better one."""
+        paths = draw_many(pictures, 2)
+        fill(paths)
+        embed(dataset, checkpoint, progress=False)
+        before, origin = state_of(dataset), read_origin(dataset, FIELD)
+        recipe = replace(RECIPE, fingerprint=origin.fingerprint, dim=origin.dim)
+        store = make_store(tmp_path / "s", paths, sizes={0: 1}, recipe=recipe)
+        pictures.rename(pictures.with_name("away"))
+        report = import_store(store.uri, dataset)
+        assert (report.written, report.embedded, report.failed) == (0, 2, 0)
         assert state_of(dataset) == before
 
     def test_another_checkpoint_is_refused(self, dataset, fill, pictures, checkpoint, tmp_path):
