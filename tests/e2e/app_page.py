@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-PATIENCE_MS = 90_000
-"""For what the App's server may have to import first, on a slow machine."""
+PATIENCE_MS = 180_000
+"""For what the App's server or a worker may have to import first, on a slow machine."""
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",

@@ -20,7 +20,7 @@ from fiftyone.operators.delegated import DelegatedOperationService
 
 from fiftyone_isoclip import embed, find_duplicates
 from fiftyone_isoclip.app.scheduled import SILENT_SECONDS, list_scheduled
-from tests.e2e.app_page import AppPage
+from tests.e2e.app_page import PATIENCE_MS, AppPage
 from tests.e2e.panel_page import PanelPage
 from tests.pictures import draw_many, recompress
 
@@ -46,12 +46,17 @@ class Worker:
         self.process.wait()
 
     def hold_at_work(self, dataset: fo.Dataset) -> str:
-        """Stop it (SIGSTOP) when it told how far it is, however fast it is; -> that."""
+        """Hold it when it told how far it is, however fast it is; -> that."""
+        latest = time.monotonic() + PATIENCE_MS / 1000
         while not (run := list_scheduled(dataset)[0]).share:
-            assert run.state in ("queued", "running") and self.process.poll() is None, run
+            assert run.state in ("queued", "running") and time.monotonic() < latest, run
             time.sleep(0.1)
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self.hold()
         return run.told
+
+    def hold(self) -> None:
+        """Stop it where it is (SIGSTOP)."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let it work again (SIGCONT)."""
@@ -145,9 +150,11 @@ def test_one_that_fails_says_why_and_one_is_cancelled_at_work(
     panel: PanelPage, many: fo.Dataset, workers: Callable[[], Worker]
 ) -> None:
     embed(many, "isoclip-demo", progress=False)
+    worker = workers()
+    worker.hold()
     schedule(panel, f"IsoCLIP: {DUPLICATES}")
     many.delete_sample_fields(["clip_embedding", "clip_embedding_source", "clip_embedding_error"])
-    worker = workers()
+    worker.go_on()
     panel.expect_text("It failed: Dataset 'many' has no embeddings yet; run the operator")
     panel.press("Put away")
     schedule(panel, EMBED, {"Field": "second", **ONE_BY_ONE})
