@@ -130,6 +130,6 @@ def _certainty(facts: Facts) -> str:
     if facts.recall is None:
         return f"{looked}; recall unknown, of 0 known pairs"
     return (
-        f"{looked}; recall {facts.recall:.4f}, of {facts.known_pairs} known pairs (with 95 % "
-        f"confidence between {facts.recall_low:.4f} and {facts.recall_high:.4f})"
+        f"{looked}; recall {facts.recall:.4f} by image, of {facts.known_pairs} known pairs (with "
+        f"95 % confidence between {facts.recall_low:.4f} and {facts.recall_high:.4f})"
     )

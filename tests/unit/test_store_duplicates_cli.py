@@ -61,8 +61,8 @@ def test_a_store_is_told_as_its_files_are_and_kept_in_a_parquet_file(world, tmp_
     [
         (
             Share(0.99, 0.95, 0.998),
-            "in 4 of 40 cells; recall 0.9900, of 120 known pairs (with 95 % confidence between "
-            "0.9500 and 0.9980)",
+            "in 4 of 40 cells; recall 0.9900 by image, of 120 known pairs (with 95 % confidence "
+            "between 0.9500 and 0.9980)",
         ),
         (None, "in 4 of 40 cells; recall unknown, of 0 known pairs"),
     ],

@@ -70,8 +70,9 @@ class Facts:
         similarity: the cosine to the keeper from which an image is a duplicate.
         images: in the store, those without an embedding included.
         prefer: the rule by which keepers were chosen.
-        recall: the share of ``known_pairs`` that was found, with its bounds at 95 %; 1 where every
-            two images were compared, None where no pair was known.
+        recall: the share of an image's pairs that was found, in the mean of images of which all are
+            known (``known_pairs``), with its bounds at 95 %; 1 where every two images were
+            compared, None where no pair was known.
         cells: how many there were, and ``visited``: in how many of them an image was compared.
     """
 

@@ -1,7 +1,8 @@
 """Pairs that are known because some rows were compared with every other: what a search is held to.
 
-Half of them, by the sampled row, choose how many cells a row visits; the other half tell what that
-finds.
+Half of these rows choose how many cells a row visits; the other half tell what that finds. Both
+count by the image, and not by the pair: a large cluster has most of the pairs, and the easiest.
+Each half is a random sample of the images that have a pair, whatever cluster these lie in.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from fiftyone_isoclip.index.binomial import Share, high_bounds, low_bounds
 from fiftyone_isoclip.index.limits import PAIR_LIMIT, too_many
 from fiftyone_isoclip.index.vectors import Rows
 
-ENOUGH_PAIRS = 1000
-"""Known pairs from which the fewest cells that find a share of them are taken at their word."""
+ENOUGH_IMAGES = 1000
+"""Images with a pair from which the fewest cells that find a share are taken at their word."""
 USUAL_CELLS = 4
-"""Cells a row visits at least where fewer pairs are known: on made vectors, more than .999."""
+"""Cells a row visits at least where fewer are known: on made vectors, more than .999."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class KnownPairs:
-    """All pairs of some random rows of ``n``, each pair once.
+    """All pairs of some random rows of ``n``; a pair of two of these rows is there for each.
 
-    Shapes: ``left`` and ``right`` (p,) its rows, left the smaller; ``owner`` (p,) which of the
-    random rows it is a pair of; ``needed`` (p,) how many cells rows must visit to meet.
+    Shapes: ``owner`` (p,) which of the random rows it is, ``sampled`` (p,) its number and
+    ``partner`` (p,) that of the other; ``needed`` (p,) how many cells the two must visit to meet.
     """
 
     n: int
-    left: Rows
-    right: Rows
     owner: Rows
+    sampled: Rows
+    partner: Rows
     needed: npt.NDArray[np.int32]
 
     @classmethod
@@ -54,56 +55,59 @@ class KnownPairs:
             if count > most:
                 raise _exploding(n, similarity, pa.concat_tables(parts), most)
         table = pa.concat_tables(parts)
-        ends = np.stack([table["sampled"].to_numpy(), table["partner"].to_numpy()])
-        left, right = ends.min(axis=0), ends.max(axis=0)
-        once = np.unique(np.stack([left, right]), axis=1, return_index=True)[1]
-        left, right = left[once], right[once]
-        # Where both ends are sampled, results that come in another order must not choose.
-        owner = np.searchsorted(rows, np.where(np.isin(left, rows), left, right))
-        needed = table["needed"].to_numpy()[once]
-        return cls(n, left, right, owner, needed)
-
-    def __len__(self) -> int:
-        """Count the pairs."""
-        return len(self.left)
+        # Results come in any order, and a sum depends on it.
+        table = table.sort_by([("sampled", "ascending"), ("partner", "ascending")])
+        sampled, partner, needed = (
+            table[name].to_numpy() for name in ("sampled", "partner", "needed")
+        )
+        return cls(n, np.searchsorted(rows, sampled), sampled, partner, needed)
 
     def cells_for(self, recall: float, most: int) -> int:
-        """The fewest cells that find a share of the pairs that choose.
+        """The fewest cells that find a share of an image's pairs, in the mean of those that choose.
+
+        At least `USUAL_CELLS` where fewer than `ENOUGH_IMAGES` choose.
 
         Raises:
             VectorError: not even `most` of them do.
         """
-        choosing = self.needed[self.owner % 2 == 0]
-        if not len(choosing):
+        choosing = self.owner % 2 == 0
+        if not choosing.any():
             return min(USUAL_CELLS, most)
-        reached = np.array([np.mean(choosing <= count) for count in range(1, most + 1)])
+        owner, needed = self.owner[choosing], self.needed[choosing]
+        images = len(np.unique(owner))
+        reached = np.array([_mean_share(owner, needed <= n) for n in range(1, most + 1)])
         enough = np.flatnonzero(reached >= recall)
         if not len(enough):
             raise VectorError(
                 f"A recall of {recall:g} was asked for, and comparing each image in its {most} "
-                f"nearest cells finds {reached[-1]:.4f} of {len(choosing)} known pairs; ask for "
-                "less, or for 1, which compares every two images."
+                f"nearest cells finds {reached[-1]:.4f} of an image's pairs, in the mean of "
+                f"{images} images; ask for less, or for 1, which compares every two images."
             )
-        least = 1 if len(choosing) >= ENOUGH_PAIRS else USUAL_CELLS
+        least = 1 if images >= ENOUGH_IMAGES else USUAL_CELLS
         return min(most, max(least, int(enough[0]) + 1))
 
     def recall_of(self, left: Rows, right: Rows) -> tuple[Share | None, int]:
-        """Which share of the pairs that tell is among these, and of how many; None of none.
+        """Which share of an image's pairs is among these, in the mean of the images that tell.
 
-        All pairs of one row may be found or missed together, so that the bounds count as many
-        independent ones as rows of so unequal numbers of pairs are worth.
-
-        Source: Kish, Survey Sampling, 1965, section 8.2: the effect of clusters on a variance.
+        With it comes how many pairs that is of; None of none. The bounds are those of as many draws
+        as there are images: a share that may be a fraction varies no more than one that is 0 or 1.
         """
         telling = self.owner % 2 == 1
         if not telling.any():
             return None, 0
-        keys = self.left[telling] * self.n + self.right[telling]
-        share = float(np.isin(keys, left * self.n + right).mean())
-        sizes = np.unique(self.owner[telling], return_counts=True)[1]
-        worth = int(sizes.sum() ** 2 / (sizes**2).sum())
-        bounds = float(low_bounds(share * worth, worth)), float(high_bounds(share * worth, worth))
-        return Share(share, *bounds), int(telling.sum())
+        ends = np.stack([self.sampled[telling], self.partner[telling]])
+        keys = ends.min(axis=0) * self.n + ends.max(axis=0)
+        share = _mean_share(self.owner[telling], np.isin(keys, left * self.n + right))
+        images = len(np.unique(self.owner[telling]))
+        low, high = (float(bounds(share * images, images)) for bounds in (low_bounds, high_bounds))
+        return Share(share, low, high), len(np.unique(keys))
+
+
+def _mean_share(owner: Rows, found: npt.NDArray[np.bool_]) -> float:
+    """Which share of its pairs an owner has found, in the mean of all owners: twice (p,)."""
+    _, image, counts = np.unique(owner, return_inverse=True, return_counts=True)
+    missed = np.sum(~found / counts[image]) / len(counts)
+    return float(max(0.0, 1.0 - missed))
 
 
 def _exploding(n: int, similarity: float, table: pa.Table, most: float) -> VectorError:

@@ -70,8 +70,8 @@ class FoundPairs:
 
     Attributes:
         pairs: with the rows of the store; ``pairs.recall`` is 1 where every two were compared.
-        recall: what was found of ``known`` pairs, with its bounds; None where every two were
-            compared, or no pair was known.
+        recall: the share of an image's pairs that was found, by ``known`` pairs, with its bounds;
+            None where every two were compared, or no pair was known.
         known: how many pairs that is of.
         cells: how many cells there were, and ``visited``: how many each row was compared in.
     """
