@@ -19,8 +19,8 @@ from fiftyone_isoclip.dataset.import_rows import (
     choose_gift,
     documents,
     find_targets,
-    nowhere,
 )
+from fiftyone_isoclip.dataset.import_survey import nowhere
 from fiftyone_isoclip.dataset.sidestore import append_vectors, store_folder, store_keys, warn_slow
 from fiftyone_isoclip.dataset.targets import Fields, Target
 from fiftyone_isoclip.dataset.writing import Values, insist, write_all

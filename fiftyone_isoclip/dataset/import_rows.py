@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 from bson import ObjectId
 
+from fiftyone_isoclip.dataset.import_survey import local_path
 from fiftyone_isoclip.dataset.targets import ELSEWHERE, Fields, Target, list_targets, source_of
-from fiftyone_isoclip.errors import DatasetError
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.shards import Shard
@@ -63,38 +61,6 @@ def pieces(shard: Shard, media_root: str | None) -> Iterator[Piece]:
             {n: vectors[row].astype(np.float32) for n, row in enumerate(rows) if row in vectors},
             {n: shard.failures[r] for n, r in enumerate(rows) if r in shard.failures},
         )
-
-
-def local_path(path: str, media_root: str | None) -> str | None:
-    """Where an image of a store is on this machine; None if nobody said what stands for its URI."""
-    scheme, separator, rest = path.partition("://")
-    if not separator or path.startswith("/"):
-        return os.path.abspath(path)  # noqa: PTH100 (as FiftyOne does it: a link stays one)
-    if scheme == "file":
-        return os.path.abspath(unquote(rest))  # noqa: PTH100
-    if media_root is None:
-        return None
-    return os.path.abspath(f"{media_root}/{rest.lstrip('/')}")  # noqa: PTH100
-
-
-def check_paths(shard: Shard, media_root: str | None) -> None:
-    """Refuse images on other filesystems, unless their ids may be those of samples.
-
-    Raises:
-        DatasetError: nobody said where such an image is on this machine.
-    """
-    for id_, path in zip(shard.ids, shard.paths, strict=True):
-        if not ObjectId.is_valid(id_) and local_path(path, media_root) is None:
-            raise nowhere(path)
-
-
-def nowhere(what: str) -> DatasetError:
-    """Say that an image is not on this machine."""
-    return DatasetError(
-        f"the store names {what}, and FiftyOne shows files of this machine; copy or mount what "
-        "lies there, and give the folder with media_root=... (--media-root FOLDER): "
-        "s3://BUCKET/NAME is then FOLDER/BUCKET/NAME, which need not be there yet"
-    )
 
 
 def find_targets(

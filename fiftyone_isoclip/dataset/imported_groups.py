@@ -22,7 +22,8 @@ from fiftyone_isoclip.dataset.groups import (
     groups_view,
     report_of,
 )
-from fiftyone_isoclip.dataset.import_rows import ROWS_AT_ONCE, find_targets, local_path
+from fiftyone_isoclip.dataset.import_rows import ROWS_AT_ONCE, find_targets
+from fiftyone_isoclip.dataset.import_survey import local_path
 from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space

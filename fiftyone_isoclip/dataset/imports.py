@@ -20,12 +20,13 @@ from fiftyone_isoclip.dataset.fields import (
     read_origin,
 )
 from fiftyone_isoclip.dataset.import_desk import Desk
-from fiftyone_isoclip.dataset.import_rows import check_paths, pieces
+from fiftyone_isoclip.dataset.import_rows import pieces
+from fiftyone_isoclip.dataset.import_survey import survey
 from fiftyone_isoclip.dataset.keeping import Keeping
 from fiftyone_isoclip.dataset.locks import hold, one_writer, told_if_away
 from fiftyone_isoclip.dataset.targets import Fields
 from fiftyone_isoclip.dataset.writing import insist
-from fiftyone_isoclip.errors import DatasetError, StoreError
+from fiftyone_isoclip.errors import DatasetError
 
 if TYPE_CHECKING:  # no model is needed, and torch takes seconds
     from fiftyone_isoclip.dataset.embeddings import Progress
@@ -110,7 +111,7 @@ def import_store(
         into = _find(dataset)
         if into is not None:
             _check_field(into, field, _origin_of(opened))
-        images = _survey(opened, media_root)
+        images = survey(opened, into, media_root)
         if into is None:
             into = _make(str(dataset))
     counts = _fill(into, field, opened, on_samples, media_root, images, progress)
@@ -146,24 +147,6 @@ def _make(name: str) -> fo.Dataset:
         return fo.Dataset(name, persistent=True)
     except ValueError as error:
         raise DatasetError(f"dataset {name!r} cannot be made: {error}") from error
-
-
-def _survey(store: ShardStore, media_root: str | None) -> int:
-    """Read all of a store before anything is written; -> how many images it has.
-
-    Raises:
-        StoreError: it is not whole.
-        DatasetError: nobody said where its images are.
-    """
-    if not store.manifest.complete or store.names() != sorted(store.manifest.shards):
-        raise StoreError(
-            f"the last run that wrote to {store.uri} has not ended, or shards are missing; nothing "
-            "was imported: run the same `isoclip embed` again, which keeps what is whole "
-            "(`isoclip verify` says what is wrong)"
-        )
-    for shard in store:
-        check_paths(shard, media_root)
-    return sum(store.manifest.shards.values())
 
 
 @one_writer("field")

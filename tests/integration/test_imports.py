@@ -231,7 +231,7 @@ class TestWhatItMeets:
     ):
         store = make_store(tmp_path / "s", nowhere(9))
         store.note(complete=False, shards=store.manifest.shards)
-        with pytest.raises(StoreError, match="run the same `isoclip embed` again"):
+        with pytest.raises(StoreError, match="Run the same `isoclip embed` again"):
             import_store(store.uri, name)
         store.note(complete=True, shards=store.manifest.shards)
         shard = tmp_path / "s" / "shards" / store.names()[-1]
@@ -241,7 +241,7 @@ class TestWhatItMeets:
             with pytest.raises(StoreError, match="Run the same `isoclip embed` again"):
                 import_store(store.uri, name)
         shard.unlink()
-        with pytest.raises(StoreError, match="shards are missing"):
+        with pytest.raises(StoreError, match="of its shards are missing"):
             import_store(store.uri, name)
         assert not fo.dataset_exists(name)
         shard.write_bytes(whole)
@@ -273,15 +273,75 @@ class TestWhatItMeets:
             },
         )
 
-    def test_ids_of_samples_need_no_folder(self, dataset, fill, tmp_path):
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "s3://B/../../etc/shadow",
+            "s3://B/a/../x.jpg",
+            "s3://B//x.jpg",
+            "s3://B/",
+            "s3://./x.jpg",
+        ],
+    )
+    def test_no_image_leaves_the_folder_of_the_others(self, name, tmp_path, path):
+        store = make_store(tmp_path / "s", ["s3://B/x.jpg", path])
+        with pytest.raises(DatasetError, match=r"no place of its own below /mnt"):
+            import_store(store.uri, name, media_root="/mnt")
+        assert not fo.dataset_exists(name)
+
+    @pytest.mark.parametrize(
+        "paths",
+        [("s3://B/x.jpg", "gs://B/x.jpg"), ("hdfs://data/x.jpg", "hdfs:///data/x.jpg")],
+    )
+    def test_two_filesystems_are_not_one_folder(self, name, tmp_path, paths):
+        store = make_store(tmp_path / "s", paths, shard_rows=1)
+        with pytest.raises(DatasetError, match=r"both would lie in /mnt/(B|data)"):
+            import_store(store.uri, name, media_root="/mnt")
+        assert not fo.dataset_exists(name)
+
+    def test_one_filesystem_has_many_folders_and_names_with_any_signs(self, name, tmp_path):
+        paths = ["S3://B/x.jpg", "s3://B/y.jpg", "s3://C/x.jpg", "s3://B/a..b/%2e%2e/z.jpg"]
+        paths += ["file://localhost/x.jpg", "/B/://x.jpg"]
+        store = make_store(tmp_path / "s", paths)
+        assert import_store(store.uri, name, media_root="/mnt").added == 6
+        assert sorted(fo.load_dataset(name).values("filepath")) == [
+            "/B/:/x.jpg",
+            "/mnt/B/a..b/%2e%2e/z.jpg",
+            "/mnt/B/x.jpg",
+            "/mnt/B/y.jpg",
+            "/mnt/C/x.jpg",
+            "/mnt/localhost/x.jpg",
+        ]
+
+    def test_ids_of_samples_need_no_folder(self, dataset, fill, name, tmp_path):
         (id_,) = fill(nowhere(1))
         store = make_store(tmp_path / "s", ["s3://bucket/1.jpg"], ids=[id_])
         assert import_store(store.uri, dataset).added == 0
         assert_held(dataset, {"/nowhere/000.jpg": id_})
-        gone = make_store(tmp_path / "t", ["s3://bucket/1.jpg"], ids=["6" * 24])
-        with pytest.raises(DatasetError, match=r"6{24}.*media_root"):
-            import_store(gone.uri, dataset)
+        paths = [*nowhere(3), "s3://bucket/gone.jpg"]
+        gone = make_store(tmp_path / "t", paths, ids=["0", "1", "2", "6" * 24], shard_rows=1)
+        for into in (dataset, name):
+            with pytest.raises(DatasetError, match=r"s3://bucket/gone\.jpg.*media_root"):
+                import_store(gone.uri, into)
         assert len(dataset) == 1
+        assert not fo.dataset_exists(name)
+
+    @pytest.mark.parametrize("step", ["_fill", "_count"])
+    def test_a_shard_that_goes_meanwhile_is_missed(self, dataset, tmp_path, monkeypatch, step):
+        store = make_store(tmp_path / "s", nowhere(12))
+        last = tmp_path / "s" / "shards" / store.names()[-1]
+        whole, taking = last.read_bytes(), getattr(importing, step)
+
+        def taken(*asked):
+            last.unlink()
+            return taking(*asked)
+
+        monkeypatch.setattr(importing, step, taken)
+        with pytest.raises(StoreError, match=f"{last.name} .* missing"):
+            import_store(store.uri, dataset)
+        monkeypatch.undo()
+        last.write_bytes(whole)
+        assert import_store(store.uri, dataset).embedded == 12
 
     def test_what_is_missing_at_the_end_is_named(self, dataset, tmp_path, monkeypatch):
         """Somebody deletes samples, and clears a vector, while the import runs."""
