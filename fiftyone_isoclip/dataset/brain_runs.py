@@ -56,11 +56,15 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
         config = info.config
         if isinstance(config, (FaissSimilarityConfig, TableConfig)):
             made = (config.embeddings_field, config.checkpoint, config.band, config.method)
-            whole = bool(BrainMethod._get_run_doc(dataset, key).results)
-            found.append(BrainRun(key, "index", info.timestamp, whole, *made))
+            found.append(BrainRun(key, "index", info.timestamp, is_built(dataset, key), *made))
     for key in dataset.list_brain_runs(type="visualization"):
         found.append(BrainRun(key, "map", dataset.get_brain_info(key).timestamp))
     return sorted(found, key=lambda run: run.time or datetime.min, reverse=True)
+
+
+def is_built(dataset: fo.Dataset, key: str) -> bool:
+    """Whether a brain run has results: it is not being built, and its building was not killed."""
+    return dataset.has_brain_run(key) and bool(BrainMethod._get_run_doc(dataset, key).results)
 
 
 def is_index(dataset: fo.Dataset, key: str) -> bool:

@@ -60,6 +60,7 @@ class TableSimilarityIndex(TableRows):
         SimilarityIndex._apply_view_if_necessary(self)  # no rows here that a thread may replace
 
     def _parse_query(self, query: Any) -> Any:
+        self._recall()
         if self._map is not None and not self.config.text and prompts_of(query) is not None:
             raise DatasetError(
                 f"text was asked of index {self.key!r}, which was built with text=False and holds "

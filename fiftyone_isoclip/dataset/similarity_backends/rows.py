@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_isoclip.dataset.brain_runs import is_built
 from fiftyone_isoclip.dataset.indexed import (
     Indexed,
     check_known,
@@ -69,7 +70,7 @@ class TableRows(ModelQueries):
         try:
             yield self._tables
         except self._tables.errors as error:
-            raise self.backend.away(error) from error
+            self.backend.fail(error)
 
     def image_map(self) -> EmbeddingMap | None:
         """What plain embeddings go through to be compared as images; None compares them as is."""
@@ -207,6 +208,18 @@ class TableRows(ModelQueries):
         self._dim = dim
         if model is not None:
             self._remember(model)
+        if self.key is not None and is_built(self._dataset, self.key):
+            self.save_config()
+            self.save()  # of a run that was built while there were no vectors
+
+    def _recall(self) -> None:
+        """Learn what another process settled that put in the first vectors."""
+        if self._dim is None and self.key is not None:
+            self._dataset.reload()
+            found = self.backend.load_run_results(self._dataset, self.key, cache=False)
+            if found is not None:
+                self._config, self._backend, self._tables = found.config, found.backend, None
+                self._dim, self._map = found._dim, found._map
 
     def _list_ids(self) -> tuple[list[str], list[str]]:
         with self.tables() as tables:

@@ -247,6 +247,36 @@ def test_what_happened_to_the_field_is_found_and_brought_in(
     check_order(found_by(dataset, "red"), left, unit(rows) @ text)
 
 
+@pytest.mark.parametrize("model", [NAME, None])
+def test_an_index_that_was_built_of_nothing_remembers_its_first_vectors(
+    dataset: fo.Dataset, ids: list[str], folder: Path, plain: Floats, clip: Clip, model: str | None
+) -> None:
+    vectors = dict(zip(ids, plain, strict=True))
+    dataset.clear_sample_field(FIELD)
+    if model is None:
+        said = {"backend": LanceDBConfig, "uri": str(folder), "embeddings_field": FIELD}
+        index = fob.compute_similarity(dataset, embeddings=False, brain_key="found", **said)
+    else:
+        index = build(dataset, folder)
+    dataset._brain_cache.clear()
+    elsewhere = dataset.load_brain_results("found")  # loaded while there was nothing
+    assert found_by(dataset, plain[3]) == []
+    dataset.set_values(FIELD, vectors, key_field="id")
+
+    index.fill()
+
+    compared = unit(plain) if model is None else clip.isoclip()(plain)
+    text = unit(plain) @ clip.text_embeddings(["red"])[0]
+    dataset._brain_cache.clear()
+    for each in (elsewhere, dataset.load_brain_results("found")):
+        for query in (ids[4], plain[4]):
+            found = each.sort_by_similarity(query, k=7).values("id")
+            check_order(found, ids, compared @ compared[4])
+        if model is not None:
+            check_order(each.sort_by_similarity("red", k=7).values("id"), ids, text)
+        assert (each.config.texts_table is None) == (model is None)
+
+
 def test_f13_a_field_of_other_weights_is_not_filled_in(
     dataset: fo.Dataset, index: TableSimilarityIndex, clip: Clip
 ) -> None:
