@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from fiftyone_isoclip.errors import IsoClipError
 
@@ -23,6 +24,8 @@ IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 URI = r"^[A-Za-z][A-Za-z0-9+.-]*://"
 """How the name of a file on another filesystem begins, a regular expression."""
 
+OWN = r"(?i)^file://"
+"""How the URI of a file of this machine begins."""
 
 Identity = tuple[int, int] | str
 """(device, inode) of a file, or its path if it cannot be examined."""
@@ -91,6 +94,17 @@ def file_size(path: str | Path) -> int:
 def is_uri(path: str) -> bool:
     """Whether a name is that of a file on another filesystem, such as s3://BUCKET/FILE."""
     return re.match(URI, path) is not None
+
+
+def is_own(uri: str) -> bool:
+    """Whether a URI says that its file is one of this machine."""
+    return re.match(OWN, uri) is not None
+
+
+def own_path(name: str) -> str:
+    """The path that a URI file:///PATH or file://localhost/PATH names; any other name as it is."""
+    found = re.match(rf"{OWN}(?:localhost)?(/.*)", name, re.DOTALL)
+    return unquote(found[1]) if found else name
 
 
 def list_images(path: str | Path) -> list[str]:

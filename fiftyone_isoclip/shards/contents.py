@@ -9,6 +9,9 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+GONE = "it was removed while it was to be read"
+"""What is wrong with a shard that was listed, and is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Looked:

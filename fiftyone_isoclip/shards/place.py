@@ -13,8 +13,8 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
-from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.files.listing import is_uri, reason_of
+from fiftyone_isoclip.errors import IsoClipError, StoreError
+from fiftyone_isoclip.files.listing import is_own, is_uri, own_path, reason_of
 from fiftyone_isoclip.index.whole_files import write_whole
 
 _LOCK = "writer.lock"
@@ -48,11 +48,21 @@ class Place:
 
         Raises:
             FileNotFoundError: there is none.
-            StoreError: it cannot be read.
+            StoreError: it cannot be read, or not all of it came.
         """
         path = self._path(name)
-        with self._told(name, "read", absent=True), self.filesystem.open_input_stream(path) as file:
-            return bytes(file.read())
+        with self._told(name, "read", absent=True), self.filesystem.open_input_file(path) as file:
+            return read_all(file)
+
+    def size(self, name: str) -> int | None:
+        """The bytes of a file as its filesystem lists it; None if there is none.
+
+        Raises:
+            StoreError: the filesystem does not say.
+        """
+        with self._told(name, "asked for"):
+            (found,) = self.filesystem.get_file_info([self._path(name)])
+        return None if found.size is None else int(found.size)
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file in its place: whole, or not at all as far as the filesystem can do that.
@@ -120,10 +130,29 @@ class Place:
     def _told(self, name: str, done: str, *, absent: bool = False) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (IsoClipError, MemoryError):
+            raise
+        except Exception as error:  # each filesystem has errors of its own
             if absent and isinstance(error, FileNotFoundError):
                 raise
-            raise StoreError(f"{self.uri}/{name} cannot be {done}: {reason_of(error)}") from error
+            raise StoreError(f"{self.uri}/{name} cannot be {done}: {in_a_line(error)}") from error
+
+
+def read_all(file: pa.NativeFile) -> bytes:
+    """The content of an open file.
+
+    Raises:
+        OSError: less came than the file has, as when a connection breaks.
+    """
+    size, content = file.size(), bytes(file.read())
+    if len(content) != size:
+        raise OSError(f"{len(content)} of {size} bytes came")
+    return content
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error of any filesystem says, or of what kind it is."""
+    return (reason_of(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def open_place(uri: str) -> Place:
@@ -132,6 +161,7 @@ def open_place(uri: str) -> Place:
     Raises:
         StoreError: no filesystem is known by that scheme, or it cannot be reached.
     """
+    uri = own_path(uri)
     if not is_uri(uri):
         root = str(Path(uri).absolute())
         return Place(root, fs.LocalFileSystem(), root)
@@ -158,10 +188,10 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
 def _reached(uri: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:
         raise StoreError(
-            f"{uri} cannot be reached ({error}); name a folder, or a URI of a filesystem that "
-            "pyarrow or an installed package of fsspec knows, such as s3://BUCKET/FOLDER"
+            f"{uri} cannot be reached ({in_a_line(error)}); name a folder, or a URI of a "
+            "filesystem that pyarrow or an installed package of fsspec knows, such as s3://BUCKET/FOLDER"
         ) from error
 
 
@@ -175,6 +205,8 @@ def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         found, path = fs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:
+        if is_own(uri):  # fsspec would take the name of the machine for a folder
+            raise ValueError("files of this machine are file:///PATH") from None
         theirs, path = fsspec.core.url_to_fs(uri)
         found = fs.PyFileSystem(_Honest(theirs))
     return found, path.rstrip("/")

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from fiftyone_isoclip.errors import ImageError, IsoClipError
 from fiftyone_isoclip.files.listing import IMAGE_SUFFIXES
-from fiftyone_isoclip.shards.place import locate
+from fiftyone_isoclip.shards.place import in_a_line, locate, read_all
 
 PAUSES = (1.0, 5.0)
 """Seconds before a file is asked for again; most filesystems try again by themselves as well."""
@@ -32,12 +32,13 @@ class RemoteImage:
     def fetch(self, check_bytes: Callable[[int], None]) -> bytes:
         """All of the file, once the check was told its size.
 
-        What the filesystem says of the file is the file's own fault. A filesystem that says nothing
-        is no reason to put this file down as failed, least of all the million behind it.
+        That there is no such file is the file's own fault. A filesystem that is away, too busy, or
+        keeps the content to itself may do otherwise tomorrow: that is no reason to put this file
+        down as failed, least of all the million behind it.
 
         Raises:
-            ImageError: there is no such file, the check refuses it, or its content is not given.
-            IsoClipError: the filesystem does not answer.
+            ImageError: there is no such file, or the check refuses it.
+            IsoClipError: the filesystem does not answer, or does not give all of the content.
         """
         return self._fetch(check_bytes, PAUSES)
 
@@ -47,9 +48,9 @@ class RemoteImage:
         except (IsoClipError, MemoryError):
             raise
         except Exception as error:  # each filesystem has errors of its own
-            self._require_answer()
+            self._require_there()
             if not pauses:
-                raise ImageError(f"it cannot be fetched: {_in_a_line(error)}") from error
+                raise self._unknown("read", error) from error
         time.sleep(pauses[0])
         return self._fetch(check_bytes, pauses[1:])
 
@@ -57,24 +58,24 @@ class RemoteImage:
         with self._filesystem.open_input_file(self._path) as file:
             self.size = file.size()
             check_bytes(self.size)
-            content = bytes(file.read())
-        if len(content) != self.size:
-            raise OSError(f"{len(content)} of {self.size} bytes came")
-        return content
+            return read_all(file)
 
-    def _require_answer(self) -> None:
+    def _require_there(self) -> None:
         try:
             (found,) = self._filesystem.get_file_info([self._path])
         except Exception as error:
-            raise IsoClipError(
-                f"{self._uri} cannot be asked for: {_in_a_line(error)}; neither it nor the images "
-                "of its shard were put down as failed. Run the same again once its filesystem "
-                "answers, which goes on from there, or leave that image out"
-            ) from error
+            raise self._unknown("asked for", error) from error
         if found.type == fs.FileType.NotFound:
             raise ImageError(os.strerror(errno.ENOENT).lower())
         if found.type == fs.FileType.Directory:
             raise ImageError("a folder")
+
+    def _unknown(self, done: str, error: Exception) -> IsoClipError:
+        return IsoClipError(
+            f"{self._uri} cannot be {done}: {in_a_line(error)}; neither it nor the images of its "
+            "shard were put down as failed. Run the same again once its filesystem gives it, which "
+            "goes on from there, or leave that image out"
+        )
 
 
 def list_remote(uri: str) -> list[str]:
@@ -87,13 +88,15 @@ def list_remote(uri: str) -> list[str]:
     """
     uri = uri.rstrip("/") + "/"
     filesystem, folder = locate(uri)
+    below = None
     try:
         (found,) = filesystem.get_file_info([folder.rstrip("/")])
-        if found.type != fs.FileType.Directory:
-            return [_one(uri.rstrip("/"), found)]
-        below = filesystem.get_file_info(fs.FileSelector(folder.rstrip("/"), recursive=True))
-    except OSError as error:
-        raise IsoClipError(f"{uri} cannot be listed: {_in_a_line(error)}") from error
+        if found.type == fs.FileType.Directory:
+            below = filesystem.get_file_info(fs.FileSelector(folder.rstrip("/"), recursive=True))
+    except Exception as error:
+        raise IsoClipError(f"{uri} cannot be listed: {in_a_line(error)}") from error
+    if below is None:
+        return [_one(uri.rstrip("/"), found)]
     files = [each.path.removeprefix(folder) for each in below if each.type == fs.FileType.File]
     return [uri + name for name in files if _is_image(name)]
 
@@ -112,7 +115,3 @@ def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") for part in path.parts)
     return not hidden and path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _in_a_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

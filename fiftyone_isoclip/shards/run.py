@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fiftyone_isoclip.errors import IsoClipError, StoreError
+from fiftyone_isoclip.shards.mending import forget, mend
 from fiftyone_isoclip.shards.store import ShardStore, continue_store
 from fiftyone_isoclip.shards.tasks import Images
 from fiftyone_isoclip.shards.worker import Encoding
@@ -32,6 +33,7 @@ class Embedded:
         before: how many of them were there already.
         reasons: the ids that have no embedding, and why.
         mended: what was wrong with the store before, by the name of the shard.
+        retried: how many had failed before, and were tried again.
     """
 
     store: ShardStore
@@ -39,6 +41,7 @@ class Embedded:
     before: int
     reasons: dict[str, str]
     mended: dict[str, str]
+    retried: int = 0
 
 
 def embed_into_store(
@@ -50,12 +53,14 @@ def embed_into_store(
     workers: int | None = None,
     dtype: str | None = None,
     shard_rows: int | None = None,
+    retry_failed: bool = False,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Embedded:
     """Embed images into a store, begun here or continued; what it holds by its id is left alone.
 
-    Both engines write the same shards. ``workers`` is for the engine "ray". ``progress`` is told
-    how many more images are in the store, those from before first.
+    Both engines write the same shards. ``workers`` is for the engine "ray". With ``retry_failed``
+    those of the images that failed before are taken out of the store and tried again. ``progress``
+    is told how many more images are in the store, those from before first.
 
     Raises:
         StoreError: the store holds something else, or cannot be read or written.
@@ -64,7 +69,7 @@ def embed_into_store(
     with _open_engine(engine, encoding, workers) as running:
         store = continue_store(uri, running.recipe, dtype=dtype, shard_rows=shard_rows)
         with store.one_writer():
-            return fill_store(store, images, running, progress)
+            return fill_store(store, images, running, progress, retry_failed=retry_failed)
 
 
 def fill_store(
@@ -72,20 +77,27 @@ def fill_store(
     images: Images,
     engine: LocalEngine | RayEngine,
     progress: Callable[[int], object] = lambda count: None,
+    *,
+    retry_failed: bool = False,
 ) -> Embedded:
     """Let an engine make what a store lacks of these images, and mend what is wrong with it.
+
+    With ``retry_failed`` it lacks those that failed, too.
 
     Raises:
         StoreError: it cannot be read or written, or another process keeps writing to it.
         IsoClipError: a worker gave up; what was stored stays.
     """
     mended: dict[str, str] = {}
-    before = None
+    before, again = None, set[str]()
     for _ in range(_ATTEMPTS):
         contents = store.look()
         if contents.problems:
             mended |= contents.problems
-            contents = store.mend(contents)
+            contents = mend(store, contents)
+        if retry_failed and before is None:
+            again = set(images.among(contents.reasons))
+            store, contents = forget(store, contents, again)
         shards, reasons = dict(contents.shards), dict(contents.reasons)
         tables = images.tasks(contents.ids, store.manifest.shard_rows)
         if before is None:
@@ -100,7 +112,7 @@ def fill_store(
         # A worker of an earlier run, killed later than its driver, may have stored something since.
         if store.names() == sorted(shards):
             store = store.note(complete=True, shards=shards)
-            return Embedded(store, len(images), before, images.among(reasons), mended)
+            return Embedded(store, len(images), before, images.among(reasons), mended, len(again))
     raise StoreError(f"another process keeps writing to {store.uri}; run this again without it")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ class Shard:
         """The ids without an embedding, and why."""
         return {self.ids[row]: reason for row, reason in self.failures.items()}
 
-    def without(self, ids: set[str]) -> Shard:
+    def without(self, ids: AbstractSet[str]) -> Shard:
         """The same but for these ids."""
         kept = [row for row, id_ in enumerate(self.ids) if id_ not in ids]
         new_row = {row: place for place, row in enumerate(kept)}
@@ -104,7 +105,8 @@ class Shard:
 
         Raises:
             DamagedShardError: it is not what was written.
-            StoreError: it is sound but of another recipe, or memory ran out.
+            StoreError: it is sound but of another recipe, memory ran out, or this pyarrow lacks
+                something.
         """
         try:
             table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
@@ -114,6 +116,12 @@ class Shard:
             sound = record["sha256"] == shard._checksum(recipe) and shard.name == name
         except MemoryError as error:  # a sound shard may meet that too, and must not be given up
             raise StoreError(f"{name} cannot be read: there is not enough memory") from error
+        except pa.ArrowNotImplementedError as error:
+            raise StoreError(
+                f"{name} cannot be read by pyarrow {pa.__version__} as it is built here ({error}); "
+                "read it with one that has all codecs, such as that of `pip install pyarrow`, or "
+                "remove that file and embed its images again"
+            ) from error
         except Exception as error:  # garbage meets every corner of a decoder
             raise DamagedShardError(f"it is no whole shard ({type(error).__name__})") from error
         if not sound:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from fiftyone_isoclip.errors import StoreError
-from fiftyone_isoclip.shards.contents import Contents, Looked
+from fiftyone_isoclip.shards.contents import GONE, Contents, Looked
 from fiftyone_isoclip.shards.manifest import DTYPES, MANIFEST, Manifest, Recipe
 from fiftyone_isoclip.shards.place import Place, open_place
 from fiftyone_isoclip.shards.shard import SHARD_NAME, DamagedShardError, Shard
@@ -77,7 +77,7 @@ class ShardStore:
             FileNotFoundError: there is none of that name.
             StoreError: it cannot be read, or is of another recipe.
         """
-        return Shard.loads(self.place.read(f"{_FOLDER}/{name}"), name, self.manifest)
+        return Shard.loads(self.place.read(_path(name)), name, self.manifest)
 
     def need(self, name: str) -> Shard:
         """One shard without which nothing can be done, all of it checked.
@@ -99,7 +99,7 @@ class ShardStore:
         Raises:
             StoreError: it cannot be written.
         """
-        self.place.write(f"{_FOLDER}/{shard.name}", shard.dumps(self.manifest))
+        self.place.write(_path(shard.name), shard.dumps(self.manifest))
 
     def look(self) -> Contents:
         """Read and check every shard.
@@ -108,27 +108,33 @@ class ShardStore:
             StoreError: one cannot be read at all, or is of another recipe.
         """
         with ThreadPoolExecutor(_READERS, thread_name_prefix="isoclip-shards") as readers:
-            looked = list(readers.map(self._look_at, self.names()))
+            looked = list(readers.map(self.look_at, self.names()))
         return Contents(looked, self.manifest.shards, self.manifest.complete)
 
-    def mend(self, contents: Contents) -> Contents:
-        """Remove damaged shards, and from shards the ids that another one holds; -> what is left.
-
-        The images of what is removed have to be embedded again.
+    def look_at(self, name: str) -> Looked:
+        """Read and check one shard.
 
         Raises:
-            StoreError: as `look`, or the store cannot be written.
+            StoreError: as `look`.
         """
-        for each in contents.looked:
-            if each.damage is not None:
-                self.place.remove(f"{_FOLDER}/{each.name}")
-        # From the last to the first, so that of two shards the one that others go by stays.
-        for name, ids in sorted(contents.repeated.items(), reverse=True):
-            rest = self.read(name).without(ids)
-            if rest.ids:
-                self.write(rest)
-            self.place.remove(f"{_FOLDER}/{name}")
-        return self.look()
+        try:
+            content = self.place.read(_path(name))
+            shard = Shard.loads(content, name, self.manifest)
+        except DamagedShardError as error:
+            damage = str(error) if self._comes_again(name, content) else GONE
+        except FileNotFoundError:
+            damage = GONE
+        else:
+            return Looked(name, pa.array(shard.ids, pa.string()), shard.reasons)
+        return Looked(name, pa.array([], pa.string()), {}, damage)
+
+    def remove(self, name: str) -> None:
+        """Remove a shard; nothing happens if there is none of that name.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        self.place.remove(_path(name))
 
     @contextmanager
     def one_writer(self) -> Iterator[None]:
@@ -151,16 +157,24 @@ class ShardStore:
             replace(self.manifest, complete=complete, shards=dict(sorted(shards.items()))),
         )
 
-    def _look_at(self, name: str) -> Looked:
+    def _comes_again(self, name: str, content: bytes) -> bool:
+        """Whether a shard is still there; what is read of it only once is no reason to remove it.
+
+        Raises:
+            StoreError: something else came the second time, or only a part.
+        """
+        size = self.place.size(_path(name))
         try:
-            shard = self.read(name)
-        except DamagedShardError as error:
-            damage = str(error)
+            again = self.place.read(_path(name))
         except FileNotFoundError:
-            damage = "it was removed while it was to be read"
-        else:
-            return Looked(name, pa.array(shard.ids, pa.string()), shard.reasons)
-        return Looked(name, pa.array([], pa.string()), {}, damage)
+            return False
+        if size != len(content) or again != content:
+            raise StoreError(
+                f"{self.uri}: the shard {name} of {size} bytes does not come as it is stored: "
+                f"{len(content)} bytes came, then {len(again)}; nothing was removed. Run this "
+                "again once its disk or its connection is sound"
+            )
+        return True
 
 
 REMEDY = "Run the same `isoclip embed` again: it keeps every whole shard and makes the others anew."
@@ -207,6 +221,10 @@ def continue_store(
             "leave that to the store, or name another one"
         )
     return ShardStore(place, found)
+
+
+def _path(name: str) -> str:
+    return f"{_FOLDER}/{name}"
 
 
 def _noted(place: Place, manifest: Manifest) -> ShardStore:

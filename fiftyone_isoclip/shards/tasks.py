@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,13 +15,11 @@ import pyarrow.dataset
 
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.files import Listing, list_files
-from fiftyone_isoclip.files.listing import URI, is_uri
-from fiftyone_isoclip.shards.place import open_place
+from fiftyone_isoclip.files.listing import OWN, URI, is_uri, own_path
+from fiftyone_isoclip.shards.place import in_a_line, open_place
 from fiftyone_isoclip.shards.remote import list_remote
 
 PARQUET = ".parquet"
-
-_OWN = "file://"
 
 
 class Task(NamedTuple):
@@ -89,13 +86,13 @@ def read_images(path: str) -> Images:
 
     A Parquet file (or a folder of them) has a name that ends in ``.parquet`` and the columns id and
     path; elsewhere the absolute path or the URI is the id. Each real file is taken once. Whatever
-    names a file may be a URI, in a Parquet file too; of one that begins with ``file:///`` the path
-    is taken.
+    names a file may be a URI, in a Parquet file too; of one that begins with ``file:///`` or
+    ``file://localhost/`` the path is taken.
 
     Raises:
         IsoClipError: nothing is there, it cannot be read, or ids are not unique.
     """
-    path = _own_path(path)
+    path = own_path(path)
     if path.rstrip("/").endswith(PARQUET):
         return _read_parquet(path)
     if is_uri(path):
@@ -111,25 +108,22 @@ def _read_parquet(path: str) -> Images:
     place = open_place(path)
     try:
         found = pyarrow.dataset.dataset(place.root, filesystem=place.filesystem, format="parquet")
-        if missing := {"id", "path"} - set(found.schema.names):
-            raise IsoClipError(
-                f"{path} has no column {' and '.join(sorted(missing))}, only "
-                f"{', '.join(found.schema.names)}; it needs the columns id and path"
-            )
-        table = found.to_table(columns=["id", "path"])
-    except (OSError, pa.ArrowException) as error:
-        raise IsoClipError(f"{path} cannot be read as Parquet: {error}") from error
+        missing = {"id", "path"} - set(found.schema.names)
+        table = None if missing else found.to_table(columns=["id", "path"])
+    except Exception as error:  # each filesystem has errors of its own
+        raise IsoClipError(f"{path} cannot be read as Parquet: {in_a_line(error)}") from error
+    if table is None:
+        raise IsoClipError(
+            f"{path} has no column {' and '.join(sorted(missing))}, only "
+            f"{', '.join(found.schema.names)}; it needs the columns id and path"
+        )
     paths = _text(table["path"], "path")
-    if pc.any(pc.starts_with(paths, _OWN)).as_py():
-        paths = _text([_own_path(path) for path in paths.to_pylist()], "path")
+    if pc.any(pc.match_substring_regex(paths, OWN)).as_py():
+        paths = _text([own_path(path) for path in paths.to_pylist()], "path")
     folder, end = (pa.scalar(text, pa.large_string()) for text in (f"{Path.cwd()}/", ""))
     from_here = pc.binary_join_element_wise(folder, paths, end)
     absolute = pc.or_(pc.starts_with(paths, "/"), pc.match_substring_regex(paths, URI))
     return Images.of(table["id"], pc.if_else(absolute, paths, from_here))
-
-
-def _own_path(name: str) -> str:
-    return unquote(name.removeprefix(_OWN)) if name.startswith(f"{_OWN}/") else name
 
 
 def _text(values: object, name: str) -> pa.Array:

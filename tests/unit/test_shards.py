@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import IsoClipError, StoreError
 from fiftyone_isoclip.files import embed_files
+from fiftyone_isoclip.files.listing import own_path
 from fiftyone_isoclip.shards import (
     DamagedShardError,
     Encoding,
@@ -187,6 +188,29 @@ def test_a_shard_under_another_name_is_damaged():
     manifest = Manifest(RECIPE, "float32", 9)
     with pytest.raises(DamagedShardError, match="its name"):
         Shard.loads(shard_of("abc").dumps(manifest), shard_of("abd").name, manifest)
+
+
+def in_a_codec_that_nobody_has(content):
+    """The same Parquet file, which says of a column that it is in LZO instead of Zstandard."""
+    zstd, lzo = 0x0C, 0x06
+    for place in (n for n, byte in enumerate(content) if byte == zstd):
+        changed = content[:place] + bytes([lzo]) + content[place + 1 :]
+        try:
+            pq.ParquetFile(pa.BufferReader(changed)).read()
+        except pa.ArrowNotImplementedError:
+            return changed
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+    raise AssertionError("no codec is named")
+
+
+def test_f19_a_shard_that_this_pyarrow_cannot_decode_is_not_removed(made, engine, folder, tmp_path):
+    path = tmp_path / "store" / "shards" / made.store.names()[0]
+    path.write_bytes(in_a_codec_that_nobody_has(path.read_bytes()))
+    before = bytes_of(tmp_path / "store")
+    with pytest.raises(StoreError, match=f"{path.name} cannot be read by pyarrow .*LZO"):
+        fill_store(made.store, read_images(str(folder.path)), engine)
+    assert bytes_of(tmp_path / "store") == before
 
 
 # Which shards are made
@@ -400,6 +424,36 @@ def test_an_object_store_is_reached_by_its_uri(made, engine, folder, tmp_path):
     fill_store(store, read_images(str(folder.path)), engine)
     assert open_store(uri).look().problems == {}
     assert bytes_of(tmp_path / "through fsspec") == bytes_of(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("file:///a%20b/c.jpg", "/a b/c.jpg"),
+        ("file://localhost/a%20b/c.jpg", "/a b/c.jpg"),
+        ("FILE:///a.jpg", "/a.jpg"),
+        ("/file://localhost/a.jpg", "/file://localhost/a.jpg"),
+        ("file://elsewhere/a.jpg", "file://elsewhere/a.jpg"),
+        ("s3://localhost/a%20b.jpg", "s3://localhost/a%20b.jpg"),
+    ],
+)
+def test_the_uri_of_a_file_of_this_machine_is_its_path(tmp_path, name, path):
+    assert own_path(name) == path
+    images = read_images(parquet(tmp_path, id=["a"], path=[name]))
+    assert images.table["path"].to_pylist() == [path]
+
+
+def test_the_uri_of_a_file_of_another_machine_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for asked in (read_images, open_store):
+        with pytest.raises(StoreError, match=r"files of this machine are file:///PATH"):
+            asked("file://elsewhere/")
+
+
+def test_a_store_is_found_under_any_name_of_its_folder(made):
+    for start in ("file://", "file://localhost"):
+        assert open_store(f"{start}{made.store.uri}").names() == made.store.names()
 
 
 def test_an_unknown_scheme_is_told(tmp_path):

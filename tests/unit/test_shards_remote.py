@@ -21,6 +21,7 @@ from fiftyone_isoclip.errors import ImageError, IsoClipError, StoreError
 from fiftyone_isoclip.files import list_images
 from fiftyone_isoclip.shards import Encoding, Images, open_store, read_images, remote
 from fiftyone_isoclip.shards.local import LocalEngine
+from fiftyone_isoclip.shards.mending import mend
 from fiftyone_isoclip.shards.remote import RemoteImage
 from fiftyone_isoclip.shards.run import fill_store
 from fiftyone_isoclip.shards.store import continue_store
@@ -186,16 +187,22 @@ def test_what_is_not_there_fails_alone_with_the_reason_of_files_here(folder, eng
     assert (sizes["absent.png"], sizes["empty.png"]) == (None, 0)
 
 
-def test_a_file_whose_content_is_never_given_fails_alone(folder, engine, tmp_path):
+@pytest.mark.parametrize("error", [OSError("503 slow down"), PermissionError("403"), KeyError("x")])
+def test_f19_a_file_whose_content_is_not_given_ends_the_run_and_has_not_failed(
+    folder, engine, tmp_path, error
+):
     uris = fill("failing://b", folder.scenes[:3], folder.path)
 
-    def archived(asked, path):
+    def withheld(asked, path):
         if asked == "open" and path.endswith("[1].png"):
-            raise OSError("it is archived")
+            raise error
 
-    FailingFileSystem.answer(archived)
-    found = store_of(tmp_path / "s", Images.of(uris, uris), engine)
-    assert found.reasons == {uris[1]: "it cannot be fetched: it is archived"}
+    FailingFileSystem.answer(withheld)
+    with pytest.raises(IsoClipError, match=r"\[1\].png cannot be read: .*(503|403|x)"):
+        store_of(tmp_path / "s", Images.of(uris, uris), engine)
+    assert not open_store(str(tmp_path / "s")).manifest.complete
+    FailingFileSystem.answer()
+    assert store_of(tmp_path / "s", Images.of(uris, uris), engine).reasons == {}
 
 
 def test_a_moment_of_weakness_is_no_failure(folder, engine, tmp_path):
@@ -286,6 +293,91 @@ def test_f19_a_shard_that_cannot_be_fetched_is_not_taken_for_a_damaged_one(folde
     FailingFileSystem.answer(one)
     with pytest.raises(StoreError, match="no route to host"):
         store.look()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("HttpError 503"), KeyError("Content-Length")])
+def test_f19_an_error_of_any_kind_is_a_sentence(error):
+    def rude(asked, path):
+        raise error
+
+    FailingFileSystem.answer(rude)
+    for asked in (
+        lambda: read_images("failing://b/p"),
+        lambda: read_images("failing://b/p.parquet"),
+        lambda: open_store("failing://b/store"),
+        lambda: open_store("failing://b/store").names(),
+    ):
+        with pytest.raises(IsoClipError, match=str(error.args[0])):
+            asked()
+
+
+# A shard that is sound, and does not come so
+
+
+def cut(content):
+    return BytesIO(content[:-100] if content.startswith(b"PAR1") else content)
+
+
+def cut_once():
+    done = []
+
+    def gives(content):
+        if not content.startswith(b"PAR1") or done:
+            return BytesIO(content)
+        done.append(content)
+        return cut(content)
+
+    return gives
+
+
+class Stopping(BytesIO):
+    """A connection that breaks before the last bytes."""
+
+    def read(self, *n):
+        part = super().read(*n)
+        return part[:-100] if part.startswith(b"PAR1") else part
+
+
+@pytest.mark.parametrize("gives", [cut, cut_once(), Stopping])
+def test_f19_a_sound_shard_is_not_removed_because_of_which_a_part_comes(gives, folder, engine):
+    images = Images.of(folder.scenes, folder.scenes)
+    store = store_of("failing://b/store", images, engine).store
+    before = dict(FailingFileSystem.store)
+    FailingFileSystem.answer(gives=gives)
+    with pytest.raises(StoreError, match=r"nothing was removed|bytes came"):
+        fill_store(store, images, engine)
+    FailingFileSystem.answer()
+    assert dict(FailingFileSystem.store) == before
+    assert open_store(store.uri).look().problems == {}
+
+
+def test_f19_a_shard_that_is_not_found_for_a_moment_is_not_removed(folder, engine):
+    images = Images.of(folder.scenes, folder.scenes)
+    store = store_of("failing://b/store", images, engine).store
+
+    def lost(asked, path):
+        if path.endswith(".parquet"):
+            raise FileNotFoundError(path)
+
+    FailingFileSystem.answer(lost)
+    found = store.look()
+    assert set(found.problems) == set(store.names())
+    mend(store, found)
+    FailingFileSystem.answer()
+    assert open_store(store.uri).look().problems == {}
+
+
+def test_f19_a_shard_that_was_made_anew_meanwhile_is_not_removed(folder, engine, tmp_path):
+    images = Images.of(folder.scenes, folder.scenes)
+    store = store_of(tmp_path / "s", images, engine).store
+    path = tmp_path / "s" / "shards" / store.names()[0]
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-100])
+    found = store.look()
+    assert set(found.problems) == {path.name}
+    path.write_bytes(sound)
+    mend(store, found)
+    assert path.read_bytes() == sound
 
 
 # The command
