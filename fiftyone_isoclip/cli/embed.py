@@ -29,6 +29,7 @@ from fiftyone_isoclip.cli.stores import (
     Dtype,
     Engine,
     Precision,
+    RetryFailed,
     ShardRows,
     StoreUri,
     Wanted,
@@ -80,6 +81,7 @@ def run_embed(
     precision: Precision = None,
     dtype: Dtype = None,
     shard_rows: ShardRows = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Compute the plain CLIP embeddings of images once, for every later command and band.
 
@@ -90,9 +92,9 @@ def run_embed(
 
     With --store they go into Parquet shards with the columns id, path, bytes, embedding, status
     and reason, on one machine or on many. A run that was stopped goes on where it was: start it
-    again.
+    again. What failed before stays as it is, unless --retry-failed is given.
     """
-    wanted = Wanted(engine, workers, precision, dtype, shard_rows)
+    wanted = Wanted(engine, workers, precision, dtype, shard_rows, retry_failed)
     if store is not None:
         if path.startswith(DATASET_PREFIX) or out is not None or on_samples is not None:
             raise typer.BadParameter(
@@ -103,7 +105,8 @@ def run_embed(
         return
     if wanted != Wanted():
         raise typer.BadParameter(
-            "--engine, --workers, --precision, --dtype and --shard-rows are for --store"
+            "--engine, --workers, --precision, --dtype, --shard-rows and --retry-failed are for "
+            "--store"
         )
     if path.startswith(DATASET_PREFIX):
         clip = load_model(model, device, decoding)

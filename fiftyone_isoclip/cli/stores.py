@@ -71,6 +71,14 @@ ShardRows = Annotated[
         show_default="1024",
     ),
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="With --store, take those of the images that failed before out of their shards, and "
+        "try them again.",
+    ),
+]
 
 
 class Wanted(NamedTuple):
@@ -81,6 +89,7 @@ class Wanted(NamedTuple):
     precision: str | None = None
     dtype: str | None = None
     shard_rows: int | None = None
+    retry_failed: bool = False
 
 
 def embed_to_store(
@@ -104,6 +113,8 @@ def embed_to_store(
     embedded = _run(images, uri, model, wanted)
     for name, wrong in embedded.mended.items():
         note(f"mended {uri}: {name}: {wrong}")
+    if embedded.retried:
+        note(f"tried {embedded.retried} images again that had failed before")
     note_failures(images.unreadable | embedded.reasons, len(images))
     report(_summary(uri, images, embedded), json, lambda: say(_sentence(path, uri, embedded)))
     if embedded.n == len(embedded.reasons):
@@ -126,6 +137,7 @@ def _run(images: Images, uri: str, model: tuple[str | None, str, str], wanted: W
             workers=wanted.workers,
             dtype=wanted.dtype,
             shard_rows=wanted.shard_rows,
+            retry_failed=wanted.retry_failed,
             progress=advance,
         )
 
@@ -144,6 +156,7 @@ def _summary(uri: str, images: Images, embedded: Embedded | None) -> dict[str, A
     manifest = embedded.store.manifest
     return summary | {
         "before": embedded.before,
+        "retried": embedded.retried,
         "mended": embedded.mended,
         "shards": len(manifest.shards),
         "model": manifest.recipe.checkpoint,

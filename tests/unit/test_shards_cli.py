@@ -51,6 +51,18 @@ def test_a_second_run_finds_everything_done_and_still_tells_what_failed(folder, 
     assert bytes_of(store) == before
 
 
+def test_what_failed_is_tried_again_where_that_is_asked_for(folder, store, tmp_path):
+    words = ["embed", folder.path, "--store", store, *SMALL, "--json", tmp_path / "report.json"]
+    result = isoclip(*words, "--retry-failed")
+    assert "tried 3 images again that had failed before" in result.stderr
+    assert "3 of 15 could not be read" in result.stderr
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert (told["before"], told["retried"], len(told["failed"])) == (12, 3, 3)
+    assert len(rows_of(store)) == 15
+    isoclip(*words)
+    assert json.loads((tmp_path / "report.json").read_text())["retried"] == 0
+
+
 def test_a_relative_folder_gives_the_same_ids(folder, store, monkeypatch):
     before = bytes_of(store)
     monkeypatch.chdir(folder.path.parent)
@@ -134,6 +146,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(folder, words, told, tmp_p
         (["embed", ".", "--store", "s", "--out", "e.npz"], "--store takes files"),
         (["embed", "dataset:x", "--store", "s"], "--store takes files"),
         (["embed", ".", "--out", "e.npz", "--engine", "ray"], "are for --store"),
+        (["embed", ".", "--out", "e.npz", "--retry-failed"], "are for --store"),
     ],
 )
 def test_wrong_usage_is_told(words, told):
