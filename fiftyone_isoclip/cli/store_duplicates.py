@@ -97,10 +97,11 @@ def find_in_store(
         )
     if found.facts.prefer != keep:
         note(f"keepers are chosen by {found.facts.prefer}: the files are out of reach for {keep}")
-    report(found.to_json(), json, lambda: _show(found))
     if wanted.out is not None:
         found.write(wanted.out)
         note(f"wrote {wanted.out}")
+    # A row is ten times as large in JSON: it must not take the file along where memory ends.
+    report(None if json is None else found.to_json(), json, lambda: _show(found))
     if not found.facts.images:
         raise IsoClipError(f"{uri} holds no images; nothing was done")
 

@@ -12,7 +12,9 @@ pytest.importorskip("pyarrow", reason="stores of shards need the extra ray, or p
 
 import pyarrow.parquet as pq
 
+from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index.binomial import Share
+from fiftyone_isoclip.shards import StoreDuplicates
 from fiftyone_isoclip.shards.duplicates.search import Search
 from tests.folders import fill_folder
 from tests.terminal import isoclip, sentence
@@ -54,6 +56,18 @@ def test_a_store_is_told_as_its_files_are_and_kept_in_a_parquet_file(world, tmp_
         "checkpoint": "isoclip-demo",
         "images": 15,
     }
+
+
+def test_json_is_made_where_it_is_asked_for_and_after_the_file(world, tmp_path, monkeypatch):
+    def fail(found):
+        raise VectorError("memory has run out")
+
+    monkeypatch.setattr(StoreDuplicates, "to_json", fail)
+    for words in ([], ["--json", tmp_path / "report.json"]):
+        out = tmp_path / f"{len(words)}.parquet"
+        result = isoclip("duplicates", world[1], "--out", out, *words)
+        assert pq.read_table(out).num_rows == 4
+        assert ("memory has run out" in result.stderr) == bool(words)
 
 
 @pytest.mark.parametrize(
