@@ -30,6 +30,8 @@ def refuse_explosion(
     if all_pairs <= limit:
         return
     size = min(len(vectors) // 2, _SAMPLE)
+    if not size:
+        return
     rows = np.random.default_rng(0).choice(len(vectors), size=2 * size, replace=False)
     sample = unit_rows(vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]
     scores = (sample[:size] @ sample[size:].T).ravel()
@@ -54,12 +56,25 @@ def require_memory(n: int, dim: int, plan: ScreenPlan) -> None:
     Raises:
         VectorError: with the bytes that are needed and free.
     """
-    needed = memory_needed(n, dim, plan)
+    told = f"Comparing {n:,} vectors of dim {dim} takes about", "beside them"
+    _require_free(memory_needed(n, dim, plan), *told)
+
+
+def require_room(n: int, dim: int) -> None:
+    """Refuse vectors that this machine's free memory could not hold.
+
+    Raises:
+        VectorError: with the bytes that are needed and free.
+    """
+    _require_free(4 * n * dim, f"{n:,} vectors of dim {dim} take", "alone")
+
+
+def _require_free(needed: int, what: str, beside: str) -> None:
     free = psutil.virtual_memory().available
     if needed > free:
         raise VectorError(
-            f"Comparing {n:,} vectors of dim {dim} takes about {needed / 2**30:.1f} GB of memory "
-            f"beside them, and {free / 2**30:.1f} GB are free. Free some, or compare fewer."
+            f"{what} {needed / 2**30:.1f} GB of memory {beside}, and {free / 2**30:.1f} GB are "
+            "free. Free some, or compare fewer."
         )
 
 

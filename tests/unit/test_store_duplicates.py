@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import IsoClipError, StoreError, VectorError
 from fiftyone_isoclip.files import find_file_duplicates
 from fiftyone_isoclip.index import limits
+from fiftyone_isoclip.index.threads import one_blas_thread
 from fiftyone_isoclip.projector import Band
 from fiftyone_isoclip.shards import (
     Encoding,
@@ -94,6 +97,27 @@ def test_every_pair_is_found_where_all_are_compared(store):
         assert (found.cells, found.recall) == (1, None)
 
 
+def test_every_two_are_compared_in_one_table_that_memory_was_asked_for(store, monkeypatch):
+    made, _ = store
+    monkeypatch.setattr(LocalSearch, "by_cell", pytest.fail)
+    seen, finding = [], search.find_pairs
+
+    def find(units, similarity, progress):
+        with one_blas_thread() as threads:
+            seen.append((units.base.shape, threads))
+        return finding(units, similarity, progress=progress)
+
+    monkeypatch.setattr(search, "find_pairs", find)
+    with one_blas_thread() as threads:
+        pass
+    search_of(made).find(1.0)
+    assert seen == [((2000, DIM), threads)]
+    monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(LocalSearch, "each", pytest.fail)
+    with pytest.raises(VectorError, match=r"2,000 vectors of dim 24 take .* GB of memory alone"):
+        search_of(made).find(1.0)
+
+
 def test_rounds_change_nothing_and_hold_no_more_than_is_said(store, monkeypatch):
     made, _ = store
     whole = search_of(made).find(0.99)
@@ -151,17 +175,18 @@ def test_a_store_of_which_hardly_any_image_has_an_embedding_is_searched(tmp_path
             tmp_path / str(len(held)), vectors, failed={*failed, *range(400)} - {*held}
         )
         if pairs is None:
-            with pytest.raises(VectorError, match="has an embedding"):
+            with pytest.raises(VectorError, match="a recall of 1 compares those that have one"):
                 search_of(made).find(0.9)
+            assert not len(search_of(made).find(1.0).pairs)
         else:
             assert pairs_of(search_of(made).find(0.9), made).keys() == pairs
 
 
 def known(images, n=1000) -> KnownPairs:
-    """Of each random row, how many cells each of its pairs takes; partners are rows of their own."""
+    """Of each random row, how many cells each of its pairs takes; no two share a partner."""
     owner = np.repeat(np.arange(len(images)), [len(needed) for needed in images])
     partner = len(images) + np.arange(len(owner))
-    return KnownPairs(n, owner, owner, partner, np.array(sum(images, []), np.int32))
+    return KnownPairs(n, owner, owner, partner, np.array([*chain(*images)], np.int32))
 
 
 def test_the_fewest_cells_that_suffice_are_chosen_by_one_half_image_by_image(monkeypatch):

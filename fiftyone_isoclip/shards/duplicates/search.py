@@ -8,19 +8,20 @@ of others that are known is the recall.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index import PAIR_LIMIT, Pairs
+from fiftyone_isoclip.index import PAIR_LIMIT, Pairs, find_pairs
 from fiftyone_isoclip.index.binomial import Share
 from fiftyone_isoclip.index.cells import choose_pivots
-from fiftyone_isoclip.index.limits import refuse_explosion, too_many
+from fiftyone_isoclip.index.limits import refuse_explosion, require_room, too_many
 from fiftyone_isoclip.index.probes import probe_cells
 from fiftyone_isoclip.index.screens import ScreenPlan, plan_screen
+from fiftyone_isoclip.index.threads import in_threads, one_blas_thread
 from fiftyone_isoclip.index.vectors import Float32s, Rows
 from fiftyone_isoclip.shards.duplicates.cells import Cells, as_rows, nearest_cells
 from fiftyone_isoclip.shards.duplicates.known_pairs import KnownPairs
@@ -42,7 +43,8 @@ MOST_CELLS = 16
 """Cells a row visits at most."""
 
 COMPARED_AT_ONCE = 200_000
-"""Rows up to which one process compares every two: 312 numbers of each take 250 MB."""
+"""Rows up to which one process compares every two: 312 numbers of each take 250 MB, and by
+`memory_needed` comparing them 650 MB at most."""
 
 _SAMPLED = 2**14
 _ROWS_A_PIVOT = 20
@@ -108,7 +110,7 @@ class Search:
         """
         n = self.layout.n
         if n <= self.compared_at_once or recall == 1.0:
-            return FoundPairs(self._pairs_in(None, None, 1), None, 0, 1, 1)
+            return FoundPairs(self._every_pair(), None, 0, 1, 1)
         rows, units = self._sample(self.sampled + _ROWS_A_PIVOT * probe_cells(n))
         refuse_explosion(units, self.similarity, n=n)
         plan = plan_screen(units, self.similarity)
@@ -134,7 +136,10 @@ class Search:
         parts = self._each("sampling", Sampling(self.space), self.layout.tasks_of(rows))
         table = pa.concat_tables(parts).sort_by("row")
         if not len(table):
-            raise VectorError(f"none of {len(rows)} images, picked at random, has an embedding")
+            raise VectorError(
+                f"none of {len(rows):,} of {n:,} images, picked at random, has an embedding; a "
+                "recall of 1 compares those that have one, and `isoclip verify` counts them"
+            )
         return table["row"].to_numpy(), as_rows(table["vector"])
 
     def _survey(
@@ -145,18 +150,35 @@ class Search:
         found = self._each("surveying", work, self.layout.tasks())
         return KnownPairs.of(self.layout.n, rows, found, self.similarity)
 
-    def _pairs_in(self, pivots: Float32s | None, plan: ScreenPlan | None, visited: int) -> Pairs:
-        """The pairs of all rows that visit the same cell; without pivots there is one for all."""
+    def _every_pair(self) -> Pairs:
+        """All pairs of all rows, in this process: the vectors are there once, and nowhere else."""
+        n, dim = self.layout.n, self.space.to_isoclip.dim
+        require_room(n, dim)
+        rows, units, held = np.empty(n, np.int64), np.empty((n, dim), np.float32), 0
+        shards = list(zip(self.layout.names, self.layout.starts.tolist(), strict=False))
+        with one_blas_thread() as threads:
+            parts = in_threads(self.space.read, shards, threads)
+            for done, (mine, theirs) in enumerate(parts, 1):
+                block = slice(held, held + len(mine))
+                rows[block], units[block] = mine, theirs
+                held = block.stop
+                self.progress("reading", done, len(shards))
+
+        def tell(done: int, total: int) -> None:
+            self.progress("comparing", done, total)
+
+        pairs = find_pairs(units[:held], self.similarity, progress=tell)
+        return replace(pairs, n=n, left=rows[pairs.left], right=rows[pairs.right])
+
+    def _pairs_in(self, pivots: Float32s, plan: ScreenPlan, visited: int) -> Pairs:
+        """The pairs of all rows that visit the same cell."""
         n = self.layout.n
-        if pivots is None:
-            cells, count = np.zeros((n, 1), np.int32), 1
-        else:
-            cells, count = np.full((n, visited), -1, np.int32), len(pivots)
-            work = Assigning(self.space, pivots, visited)
-            for part in self._each("assigning", work, self.layout.tasks()):
-                cells[part["row"].to_numpy()] = as_rows(part["cells"])
+        cells = np.full((n, visited), -1, np.int32)
+        work = Assigning(self.space, pivots, visited)
+        for part in self._each("assigning", work, self.layout.tasks()):
+            cells[part["row"].to_numpy()] = as_rows(part["cells"])
         parts, total = [_NO_PAIRS], 0
-        for part in self._compare(cells, count, Comparing(self.similarity, plan)):
+        for part in self._compare(cells, len(pivots), Comparing(self.similarity, plan)):
             parts.append(part)
             total += len(part)
             if total > PAIR_LIMIT:

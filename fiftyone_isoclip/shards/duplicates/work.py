@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fiftyone_isoclip.index import Pairs, find_pairs
 from fiftyone_isoclip.index.pair_search import search_pairs
 from fiftyone_isoclip.index.screens import Screen, ScreenPlan
 from fiftyone_isoclip.index.vectors import NO_ROWS, Float32s, Rows, cosines
@@ -147,17 +146,18 @@ class Picking:
 class Comparing:
     """Finds every pair among the rows of a cell, but for those that an earlier cell finds.
 
-    ``plan`` is of a screen for all cells; None plans for the one cell that holds all rows.
+    ``plan`` is of a screen for all cells.
     """
 
     similarity: float
-    plan: ScreenPlan | None
+    plan: ScreenPlan
 
     def __call__(self, visits: pa.Table) -> pa.Table:
         """Compare the rows of one cell: the columns left, right and similarity."""
         visits = visits.sort_by("row")
         rows, cells = visits["row"].to_numpy(), as_rows(visits["cells"])
-        pairs = self._pairs(as_rows(visits["vector"]))
+        units = as_rows(visits["vector"])
+        pairs = search_pairs(units, self.similarity, self.plan.make(units))
         cell = visits["cell"][0].as_py()
         mine = first_shared(cells[pairs.left], cells[pairs.right]) == cell
         columns = {
@@ -166,11 +166,6 @@ class Comparing:
             "similarity": pairs.similarity[mine],
         }
         return pa.table(columns)
-
-    def _pairs(self, units: Float32s) -> Pairs:
-        if self.plan is None:
-            return find_pairs(units, self.similarity)
-        return search_pairs(units, self.similarity, self.plan.make(units))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
