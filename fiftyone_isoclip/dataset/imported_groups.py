@@ -28,6 +28,7 @@ from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
 from fiftyone_isoclip.dataset.targets import Fields, Target
+from fiftyone_isoclip.dataset.vectors import Float32s
 from fiftyone_isoclip.dataset.verdicts import preferred_keepers, read_verdicts
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 KEEPER = "keeper"
 """The role, in such a file, of the image that stays; its row comes first in its group."""
+
+IDS_AT_ONCE = 100_000
+"""Samples that are asked for at once; the database takes no question of more than 16 MB."""
 
 NO_SAMPLE = "it has no sample with an embedding of its file as it is"
 NO_KEEPER = "the keeper of its group has no sample with an embedding of its file as it is"
@@ -141,16 +145,13 @@ def _write(
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_origin(dataset, field, found.facts)
     stars = _find_stars(dataset, field, found, media_root)
-    space = open_space(dataset.select(stars.ids), field, found.facts.band)
-    for id_, why in space.stored.skipped.items():
-        raise DatasetError(f"the vector of sample {id_} cannot be compared: {why}; import again")
     said = read_verdicts(dataset), preferred_keepers(dataset)
     grouping = Grouping(stars.ids, stars.paths, stars.rank, *said)
     pairs = stars.pairs(grouping.contents.rows, found.facts.similarity)
     pairs = grouping.without_verdicts(pairs)
     grouping.rank_rows(pairs)
-    rows = [space.stored.row_of[id_] for id_ in grouping.standing]
-    groups = tuple(grouping.groups(CosineIndex(space.vectors[rows], copy=False), pairs))
+    space, rows = _read_rows(dataset, grouping.standing, field, found.facts.band)
+    groups = tuple(grouping.groups(CosineIndex(rows, copy=False), pairs))
     run = _run_of(key, field, found.facts, space, name)
     counts = {
         "compared": found.facts.images,
@@ -192,6 +193,26 @@ def _find_stars(
             f"in field {field!r} of dataset {dataset.name!r}; import the store that was searched"
         )
     return stars
+
+
+def _read_rows(
+    dataset: fo.Dataset, ids: Sequence[str], field: str, band: str
+) -> tuple[Space, Float32s]:
+    """Read vectors as unit rows (n, k) to compare, in the order of their samples; -> their space.
+
+    Raises:
+        DatasetError: one cannot be compared.
+    """
+    blocks = []
+    for start in range(0, max(len(ids), 1), IDS_AT_ONCE):
+        asked = ids[start : start + IDS_AT_ONCE]
+        space = open_space(dataset.select(asked), field, band)
+        for id_, why in space.stored.skipped.items():
+            raise DatasetError(
+                f"the vector of sample {id_} cannot be compared: {why}; import again"
+            )
+        blocks.append(space.vectors[[space.stored.row_of[id_] for id_ in asked]])
+    return space, np.concatenate(blocks)
 
 
 def _is_usable(target: Target, fingerprint: str) -> bool:

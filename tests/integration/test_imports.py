@@ -25,6 +25,7 @@ from fiftyone_isoclip.dataset import (
     rerun,
     say_not_duplicates,
 )
+from fiftyone_isoclip.dataset import imported_groups
 from fiftyone_isoclip.dataset import imports as importing
 from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.import_rows import OTHER_FILE
@@ -503,6 +504,24 @@ class TestDuplicates:
         delete_run(dataset, "imported")
         assert not [name for name in dataset.get_field_schema() if name.startswith("imported")]
         assert "imported" not in dataset.list_saved_views()
+
+    def test_samples_are_asked_for_a_part_at_a_time(self, made, tmp_path, monkeypatch):
+        """The database refuses a question that names 800,000 of them."""
+        dataset, uri = made
+        file = tmp_path / "groups.parquet"
+        find_store_duplicates(uri, similarity=0.1).write(file)
+        at_once = import_duplicates(file, dataset, key="at_once")
+        asked, select = [], fo.Dataset.select
+        monkeypatch.setattr(
+            fo.Dataset, "select", lambda self, ids: asked.append(len(ids)) or select(self, ids)
+        )
+        monkeypatch.setattr(imported_groups, "IDS_AT_ONCE", 3)
+        parts = import_duplicates(file, dataset, key="parts")
+        assert parts.groups == at_once.groups
+        assert max(asked) == 3
+        dataset.reload()
+        for part in ("group", "rank", "role", "kind", "similarity"):
+            assert dataset.values(f"parts_{part}") == dataset.values(f"at_once_{part}")
 
     def test_what_a_person_said_is_respected_and_who_is_gone_is_left_out(self, dataset, tmp_path):
         clip = load_clip("isoclip-demo")
