@@ -8,6 +8,7 @@ import pwd
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 NOBODY = 65_534
 
@@ -30,7 +31,7 @@ class Postgres:
     @property
     def uri(self) -> str:
         """The address without a user: whoever starts the server is one there."""
-        return f"postgresql:///postgres?host={self.folder}"
+        return f"postgresql://{quote(str(self.folder), safe='')}/postgres"
 
     def create(self) -> None:
         """Make its files and start it."""

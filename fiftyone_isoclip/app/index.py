@@ -24,7 +24,7 @@ from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, is_index
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.locks import check_brain_key, hold
 from fiftyone_isoclip.dataset.similarity_backends.backend import open_database
-from fiftyone_isoclip.dataset.similarity_backends.config import holds_secret, make_config
+from fiftyone_isoclip.dataset.similarity_backends.config import make_config
 from fiftyone_isoclip.errors import DatasetError
 
 DEFAULT_KEY = "isoclip_search"
@@ -186,10 +186,11 @@ def _choose_place(inputs: types.Object, ctx: Context) -> str:
 def _check_address(backend: str, uri: str | None) -> None:
     """Make sure that somebody says where the database is, and that the form tells no secret."""
     config = make_config(backend, uri)
-    if uri and holds_secret(uri):
+    if uri and config.holds_secret(uri):
         raise DatasetError(
-            "the address holds a user or a password, which no form keeps to itself; set the "
-            f"environment variable {config.address_variable} where the App runs, and give none here"
+            "the address may hold a user, a password or a key (a URI with @, ? or #), which no "
+            f"form keeps to itself; set the environment variable {config.address_variable} where "
+            "the App runs, and give none here"
         )
 
 

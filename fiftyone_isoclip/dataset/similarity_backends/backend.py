@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import fiftyone as fo
 from fiftyone.brain.similarity import Similarity
@@ -54,17 +54,22 @@ class TableSimilarity(Similarity):
                 f"'fiftyone-isoclip[{self.config.method}]'"
             ) from error
         except Exception as error:  # each database has its own, and none of them is ours
-            raise self.away(error) from error
+            self.fail(error)
 
-    def away(self, error: Exception) -> DatasetError:
-        """The sentence for an error of the database."""
-        address = self.config.connected_address or ""
-        place = self.config.hide(address)
-        told = " ".join(self.config.hide(str(error)).split()) or type(error).__name__
-        return DatasetError(
-            f"{self.config.method} at {place} did not do what was asked: {told[:300]}; see that "
+    def fail(self, error: Exception) -> NoReturn:
+        """Tell an error of the database in a sentence, without its words if they may hold a secret.
+
+        Raises:
+            DatasetError: always.
+        """
+        place, kind = self.config.connected_address or "", type(error).__name__
+        told: str = " ".join(str(error).split())[:300] or kind
+        if hidden := self.config.holds_secret(place):
+            place, told = "its address", f"{kind}, whose words may repeat a secret of the address"
+        raise DatasetError(
+            f"{self.config.method} at {place} did not do what was asked: {told}; see that "
             "the database is there and can be written, and run the same again"
-        )
+        ) from (None if hidden else error)
 
     def cleanup(self, samples: Any, key: str) -> None:
         """Delete the tables of a run that is being deleted.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import fiftyone as fo
 import fiftyone.brain as fob
@@ -18,7 +17,8 @@ from fiftyone_isoclip.index import Storage, check_storage
 _CHOSEN_HERE = ("config_cls", "metric", "table_name", "collection_name", "index_name")
 """Settings of FiftyOne's backends that its indexes may share and ours do not."""
 
-_SECRETS = ("password", "user=", "token", "secret", "key=")
+_MARKS = "@?#"
+"""A user is before the first, parameters are behind the others; passwords may hold any of them."""
 
 
 class TableConfig(SimilarityConfig):
@@ -34,11 +34,17 @@ class TableConfig(SimilarityConfig):
             name it in every session.
         images_table: the name of the table of what images are compared by, chosen when built.
         texts_table: the name of the table of plain embeddings, if there is one.
+        copied: what the field held when the tables were last filled from it.
         **settings: see FiftyOne's configuration.
     """
 
     address_setting: ClassVar[str] = "uri"
     """What FiftyOne's configuration calls the address of the database."""
+
+    @classmethod
+    def holds_secret(cls, address: str) -> bool:
+        """Whether an address may hold a user, a password or a key; a path of files holds none."""
+        return "://" in address and any(mark in address for mark in _MARKS)
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class TableConfig(SimilarityConfig):
         address: str | None = None,
         images_table: str | None = None,
         texts_table: str | None = None,
+        copied: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         given = {self.address_setting: address} | settings
@@ -63,6 +70,7 @@ class TableConfig(SimilarityConfig):
         self.address = address
         self.images_table = images_table
         self.texts_table = texts_table
+        self.copied = copied
 
     @property
     def connected_address(self) -> str | None:
@@ -92,7 +100,7 @@ class TableConfig(SimilarityConfig):
             raise DatasetError(
                 f"an index in {self.method} needs the address of its database, and none is stored "
                 f"with it: set the environment variable {self.address_variable}, or build it with "
-                "uri=... (an address with a user or a password is never stored)"
+                "uri=... (an address that may hold a secret is never stored)"
             )
         return address
 
@@ -103,10 +111,10 @@ class TableConfig(SimilarityConfig):
             DatasetError: nobody said where the database is.
         """
         address = self.need_address()
-        if self.address_setting == "uri" and ":" not in address:
+        if self.address_setting == "uri" and "://" not in address:
             address = str(Path(address).expanduser().absolute())  # found from other folders, too
             setattr(self, self.address_setting, address)
-        self.address = None if holds_secret(address) else address
+        self.address = None if self.holds_secret(address) else address
         # Names of datasets can be alike, or change.
         self.images_table = f"{_owned_by(dataset)}{secrets.token_hex(4)}"
         self.texts_table = f"{self.images_table}_text" if self.text else None
@@ -127,15 +135,6 @@ class TableConfig(SimilarityConfig):
                 "it was cloned from, and cannot be changed here; build an index of its own"
             )
 
-    def hide(self, told: str) -> str:
-        """Words of the database without the address, if that holds a secret."""
-        address = self.connected_address
-        if address is None or not holds_secret(address):
-            return told
-        told = told.replace(address, "its address")
-        password = urlsplit(address).password if "://" in address else None
-        return told.replace(password, "***") if password else told
-
 
 def make_config(backend: str, uri: str | None, **said: Any) -> TableConfig:
     """The configuration of an index to be: as said, else as the environment has it.
@@ -151,16 +150,6 @@ def make_config(backend: str, uri: str | None, **said: Any) -> TableConfig:
     config = config_cls(**settings, **said)
     config.need_address()
     return config
-
-
-def holds_secret(address: str) -> bool:
-    """Whether an address names a user or a password; when in doubt, it does."""
-    told = address.lower()
-    try:
-        named = "@" in urlsplit(address).netloc
-    except ValueError:  # no address at all, which its database will say
-        return True
-    return named or any(word in told for word in _SECRETS)
 
 
 def _owned_by(dataset: fo.Dataset) -> str:

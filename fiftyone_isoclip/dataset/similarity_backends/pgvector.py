@@ -6,6 +6,7 @@ neighbours are compared exactly.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,10 @@ _PUT_ROWS = 1_000
 _KINDS = {"float32": ("vector", 2_000), "float16": ("halfvec", 4_000)}
 """The type of the column, and of how many dims pgvector makes a graph."""
 
+_KEYWORDS = "host|hostaddr|port|dbname|sslmode|connect_timeout|application_name"
+_PUBLIC = re.compile(rf"(?:(?:{_KEYWORDS})\s*=\s*(?:[\w.,:/+-]+|'[\w.,:/+ -]*')(?:\s+|$))*")
+"""Connection strings without a secret: their keywords are these, their values nothing special."""
+
 
 class PgvectorConfig(TableConfig, PgVectorSimilarityConfig):
     """What a run remembers; the settings are those of FiftyOne's own backend.
@@ -37,6 +42,13 @@ class PgvectorConfig(TableConfig, PgVectorSimilarityConfig):
     """
 
     address_setting = "connection_string"
+
+    @classmethod
+    def holds_secret(cls, address: str) -> bool:
+        """Whether an address, a URI or keywords, may hold a user, a password or a key."""
+        if address.startswith(("postgresql://", "postgres://")):
+            return super().holds_secret(address)
+        return not _PUBLIC.fullmatch(address.strip())
 
     @property
     def max_k(self) -> None:

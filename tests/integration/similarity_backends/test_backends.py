@@ -24,7 +24,7 @@ from tests.integration.similarity.oracles import EXACT, FIELD, NAME, check_order
 N = 60
 NOWHERE = {
     "milvus": "http://127.0.0.1:1",
-    "pgvector": "postgresql:///postgres?host=/nowhere/at/all",
+    "pgvector": "host=/nowhere/at/all dbname=postgres",
 }
 
 
@@ -104,7 +104,7 @@ def test_deleting_the_run_leaves_nothing_in_the_database(dataset, ids, backend, 
 
 
 def test_a_password_is_never_stored(dataset, ids, postgres, monkeypatch):
-    address = postgres.uri.replace(":///", "://:hush@/")
+    address = postgres.uri.replace("://", "://:hush@")
     build(dataset, "pgvector", address)
     run = fo.core.odm.get_db_conn().runs.find_one({"_dataset_id": dataset._doc.id, "key": "found"})
     assert "hush" not in json.dumps(run, default=str)

@@ -116,7 +116,7 @@ def test_an_old_pgvector_is_refused_with_what_to_do(postgres):
     connection.autocommit = True
     cursor = connection.cursor()
     cursor.execute("CREATE DATABASE old")
-    old = postgres.uri.replace("/postgres?", "/old?")
+    old = postgres.uri.replace("/postgres", "/old")
     with psycopg2.connect(old) as changed, changed.cursor() as inside:
         inside.execute("CREATE EXTENSION vector")
         inside.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
@@ -142,6 +142,6 @@ def test_another_kind_of_graph_is_refused():
 
 def test_files_of_certificates_reach_the_connection(postgres, tmp_path: Path):
     config = PgvectorConfig(
-        address=f"{postgres.uri}&sslmode=verify-full", images_table="x", ssl_root_cert=str(tmp_path)
+        address=f"{postgres.uri}?sslmode=verify-full", images_table="x", ssl_root_cert=str(tmp_path)
     )
     assert open_tables(config).images._database._settings == {"sslrootcert": str(tmp_path)}
