@@ -17,6 +17,7 @@ from fiftyone_isoclip.cli.options import (
     JsonFile,
     ModelName,
     check_output,
+    require_engine,
 )
 from fiftyone_isoclip.cli.screen import (
     STDOUT,
@@ -64,6 +65,12 @@ def _parse_similarity(text: str) -> float | str:
     return similarity
 
 
+def _check_recall(recall: float | None) -> float | None:
+    if recall is not None and not 0.0 < recall <= 1.0:
+        raise typer.BadParameter(f"{recall:g} is no share of the pairs above 0 and at most 1")
+    return recall
+
+
 Similarity = Annotated[
     Any,  # typer knows no unions
     typer.Option(
@@ -99,8 +106,8 @@ Recall = Annotated[
     float | None,
     typer.Option(
         "--recall",
-        min=0,
-        max=1,
+        metavar="SHARE",
+        callback=_check_recall,
         help="Share of the pairs that suffices, for many millions of images; every pair without, "
         f"{DEFAULT_RECALL} of a large store.",
         show_default=False,
@@ -155,6 +162,7 @@ def run_duplicates(
                 "a store has its own model, and its files may be elsewhere: --model, --device, "
                 f"--false-matches, --similarity {AUTO}, --plan and --near are for files"
             )
+        require_engine(engine, workers)
         find_in_store(path, similarity, band, recall, keep, wanted, json)
         return
     if any(each is not None for each in wanted):

@@ -16,6 +16,7 @@ from fiftyone_isoclip.cli.options import (
     JsonFile,
     ModelName,
     check_output,
+    require_engine,
 )
 from fiftyone_isoclip.cli.screen import note_failures, on_stderr, report, say
 from fiftyone_isoclip.cli.sources import (
@@ -101,6 +102,7 @@ def run_embed(
                 "--store takes files and keeps everything itself: give neither dataset:NAME nor "
                 "--out, --on-samples or --in-files with it"
             )
+        require_engine(engine, workers)
         embed_to_store(path, store, (model, device, decoding), wanted, json)
         return
     if wanted != Wanted():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fiftyone_isoclip.cli.screen import STDOUT
-from fiftyone_isoclip.errors import BandError
+from fiftyone_isoclip.errors import BandError, IsoClipError
 from fiftyone_isoclip.files.reports import check_report
 from fiftyone_isoclip.projector import Band
 
@@ -26,6 +26,17 @@ def check_output(path: Path | None) -> Path | None:
     if path is not None and path != STDOUT:
         check_report(path)
     return path
+
+
+def require_engine(name: str | None, workers: int | None) -> None:
+    """Refuse an engine or workers that cannot be, as wrong usage, before anything is loaded."""
+    # Imported only now: few commands are about stores, and none of the others needs pyarrow.
+    from fiftyone_isoclip.shards.engines import check_engine
+
+    try:
+        check_engine(name or "local", workers)
+    except IsoClipError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 ImagesPath = Annotated[

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 20
 
+
+def _check_out(file: Path | None) -> Path | None:
+    if file is not None and file.suffix != ".parquet":
+        raise typer.BadParameter(f"{file} is to hold Parquet; give it a name ending in .parquet")
+    return check_output(file)
+
+
 Engine = Annotated[
     str | None,
     typer.Option(
@@ -44,7 +51,7 @@ OutFile = Annotated[
     typer.Option(
         "--out",
         metavar="FILE.parquet",
-        callback=check_output,
+        callback=_check_out,
         help="Of a store, write a row for each image of a group: group, component, id, path, role, "
         "similarity and reason.",
         show_default=False,

@@ -13,11 +13,19 @@ from fiftyone_isoclip.errors import IsoClipError
 if TYPE_CHECKING:
     from fiftyone_isoclip.shards import Embedded, Images
 
+
+def _check_uri(uri: str | None) -> str | None:
+    if uri is not None and not uri.strip():
+        raise typer.BadParameter("the URI of the store is empty; name a folder or a URI")
+    return uri
+
+
 StoreUri = Annotated[
     str | None,
     typer.Option(
         "--store",
         metavar="URI",
+        callback=_check_uri,
         help="Put the embeddings into this store of Parquet shards instead, a folder or a URI such "
         "as s3://BUCKET/FOLDER; begun here or continued. PATH may then be such a URI as well, or a "
         ".parquet file with the columns id and path, whose paths may be URIs.",

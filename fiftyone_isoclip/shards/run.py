@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiftyone_isoclip.errors import IsoClipError, StoreError
+from fiftyone_isoclip.errors import StoreError
+from fiftyone_isoclip.shards.engines import check_engine
 from fiftyone_isoclip.shards.mending import forget, mend
 from fiftyone_isoclip.shards.store import ShardStore, continue_store
 from fiftyone_isoclip.shards.tasks import Images
@@ -16,8 +17,6 @@ from fiftyone_isoclip.shards.worker import Encoding
 if TYPE_CHECKING:
     from fiftyone_isoclip.shards.local import LocalEngine
     from fiftyone_isoclip.shards.ray_engine import RayEngine
-
-ENGINES = ("local", "ray")
 
 _ATTEMPTS = 3
 """Rounds after which somebody else must be writing: one more than a dying run can spoil."""
@@ -64,7 +63,8 @@ def embed_into_store(
 
     Raises:
         StoreError: the store holds something else, or cannot be read or written.
-        IsoClipError: there is no such engine, or a worker gave up; what was stored stays.
+        IsoClipError: there is no such engine, it has no workers, or one of them gave up; what was
+            stored stays.
     """
     with _open_engine(engine, encoding, workers) as running:
         store = continue_store(uri, running.recipe, dtype=dtype, shard_rows=shard_rows)
@@ -120,8 +120,7 @@ def fill_store(
 def _open_engine(
     name: str, encoding: Encoding, workers: int | None
 ) -> Iterator[LocalEngine | RayEngine]:
-    if name not in ENGINES:
-        raise IsoClipError(f"the engine {name!r} was asked for; choose {' or '.join(ENGINES)}")
+    check_engine(name, workers)
     if name == "local":
         from fiftyone_isoclip.shards.local import LocalEngine
 

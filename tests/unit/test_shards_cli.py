@@ -126,7 +126,6 @@ def test_f19_verify_does_not_take_a_stopped_run_for_a_complete_one(folder, store
     ("words", "told"),
     [
         (["embed", "nowhere", "--store", "s"], "nowhere does not exist"),
-        (["embed", "{folder}", "--store", "s", "--engine", "spark"], "choose local or ray"),
         (["embed", "{folder}", "--store", "s", "--dtype", "int8"], "choose float32 or float16"),
         (["embed", "{folder}", "--store", "nowhere://s"], "nowhere://s cannot be reached"),
         (["embed", "{folder}", "--store", "s", "--model", "ViT-Z"], "no checkpoint is called"),
@@ -147,12 +146,17 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(folder, words, told, tmp_p
         (["embed", "dataset:x", "--store", "s"], "--store takes files"),
         (["embed", ".", "--out", "e.npz", "--engine", "ray"], "are for --store"),
         (["embed", ".", "--out", "e.npz", "--retry-failed"], "are for --store"),
+        (["embed", "{folder}", "--store", ""], "the URI of the store is empty"),
+        (["embed", "{folder}", "--store", "s", "--engine", "spark"], "choose local or ray"),
+        (["embed", "{folder}", "--store", "s", "--workers", "2"], "choose the engine ray"),
     ],
 )
-def test_wrong_usage_is_told(words, told):
-    result = isoclip(*words)
+def test_wrong_usage_is_told(folder, words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = isoclip(*(word.format(folder=folder.path) for word in words))
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_f09_an_empty_folder_and_one_of_broken_files_are_told(folder, tmp_path):

@@ -95,8 +95,6 @@ def test_how_far_pairs_are_all_there_are_is_told(world, monkeypatch, recall, tol
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["{store}", "--engine", "spark"], "choose local or ray"),
-        (["{store}", "--recall", "0"], "A recall is a share of the pairs above 0"),
         (["{store}", "--band", "500/500"], "keeps none"),
         (["nowhere://store"], "nowhere://store cannot be reached"),
         (["file:///nowhere"], "is no store of embeddings"),
@@ -115,6 +113,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(world, words, told, tmp_pa
         (["{store}", "--model", "isoclip-demo"], "a store has its own model"),
         (["{store}", "--plan", "plan.json"], "a store has its own model"),
         (["{store}", "--similarity", "auto"], "a store has its own model"),
+        (["{store}", "--engine", "spark"], "choose local or ray"),
+        (["{store}", "--workers", "2"], "choose the engine ray"),
+        (["{store}", "--recall", "0"], "0 is no share of the pairs above 0"),
+        (["{store}", "--recall", "2"], "2 is no share of the pairs above 0"),
+        (["{store}", "--out", "found.csv"], "give it a name ending in .parquet"),
         (["{folder}", "--engine", "ray"], "are for a store as PATH"),
         (["{folder}", "--out", "found.parquet"], "are for a store as PATH"),
     ],

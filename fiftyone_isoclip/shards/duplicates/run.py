@@ -19,7 +19,7 @@ from fiftyone_isoclip.shards.duplicates.found import Facts, StoreDuplicates
 from fiftyone_isoclip.shards.duplicates.groups import group_rows
 from fiftyone_isoclip.shards.duplicates.rows import Layout, Space
 from fiftyone_isoclip.shards.duplicates.search import Engine, FoundPairs, Progress, Search
-from fiftyone_isoclip.shards.run import ENGINES
+from fiftyone_isoclip.shards.engines import check_engine
 from fiftyone_isoclip.shards.store import REMEDY, ShardStore, open_store
 
 
@@ -124,8 +124,7 @@ def _facts(store: ShardStore, band: Band, images: int, found: FoundPairs, rule: 
 
 @contextmanager
 def _open_engine(name: str, workers: int | None) -> Iterator[Engine]:
-    if name not in ENGINES:
-        raise IsoClipError(f"the engine {name!r} was asked for; choose {' or '.join(ENGINES)}")
+    check_engine(name, workers)
     if name == "local":
         from fiftyone_isoclip.shards.duplicates.local import LocalSearch
 
