@@ -10,7 +10,7 @@ import typer
 
 from fiftyone_isoclip.cli.embed import OnSamples
 from fiftyone_isoclip.cli.options import JsonFile
-from fiftyone_isoclip.cli.screen import on_stderr, report, say
+from fiftyone_isoclip.cli.screen import STDOUT, note, on_stderr, report, say
 from fiftyone_isoclip.cli.verify import StorePath
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ RunKey = Annotated[
         "--key",
         metavar="NAME",
         help="With --duplicates, the name of the run.",
-        show_default="duplicates",
+        show_default="store_duplicates",
     ),
 ]
 
@@ -87,30 +87,33 @@ def run_import_store(
     with on_stderr():
         from fiftyone_isoclip.dataset import import_store
         from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD
+        from fiftyone_isoclip.dataset.imported_groups import IMPORTED_KEY, check_duplicates
 
-        chosen = field or DEFAULT_FIELD
+        chosen, name = field or DEFAULT_FIELD, key or IMPORTED_KEY
+        if duplicates is not None:
+            check_duplicates(duplicates, store, dataset, name)
         imported = import_store(
             store, dataset, field=chosen, on_samples=on_samples, media_root=folder, progress=True
         )
-    summary, told = asdict(imported), [str(imported)]
-    if duplicates is not None:
-        found = _import_duplicates(duplicates, dataset, chosen, key, folder)
-        summary["duplicates"] = {"key": found.key, "groups": len(found.groups)}
-        summary["duplicates"] |= {"duplicates": found.n_duplicates, "skipped": found.n_skipped}
-        told.append(f"run {found.key!r}: {found}")
-    report(summary, json, lambda: say("\n".join(told)))
+    summary = asdict(imported)
+    if duplicates is None:
+        report(summary, json, lambda: say(imported))
+        return
+    # Said at once: the vectors are there, whatever comes of the groups.
+    (note if json == STDOUT else say)(str(imported))
+    found = _import_duplicates(duplicates, dataset, chosen, name, folder)
+    summary["duplicates"] = {"key": found.key, "groups": len(found.groups)}
+    summary["duplicates"] |= {"duplicates": found.n_duplicates, "skipped": found.n_skipped}
+    report(summary, json, lambda: say(f"run {found.key!r}: {found}"))
 
 
 def _import_duplicates(
-    file: Path, name: str, field: str, key: str | None, media_root: str | None
+    file: Path, name: str, field: str, key: str, media_root: str | None
 ) -> DuplicateReport:
     with on_stderr():
         import fiftyone as fo
 
         from fiftyone_isoclip.dataset import import_duplicates
-        from fiftyone_isoclip.dataset.groups import DEFAULT_KEY
 
         dataset = fo.load_dataset(name)
-        return import_duplicates(
-            file, dataset, field=field, key=key or DEFAULT_KEY, media_root=media_root
-        )
+        return import_duplicates(file, dataset, field=field, key=key, media_root=media_root)

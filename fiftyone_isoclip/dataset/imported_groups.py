@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from dataclasses import field as attribute
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fiftyone as fo
 import numpy as np
 
-from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
+from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, check_key, need_origin
 from fiftyone_isoclip.dataset.grouping import Grouping
 from fiftyone_isoclip.dataset.groups import (
-    DEFAULT_KEY,
     METHOD,
     DuplicateReport,
     field_names,
@@ -22,31 +20,26 @@ from fiftyone_isoclip.dataset.groups import (
     groups_view,
     report_of,
 )
-from fiftyone_isoclip.dataset.import_rows import ROWS_AT_ONCE, find_targets
-from fiftyone_isoclip.dataset.import_survey import local_path
+from fiftyone_isoclip.dataset.import_stars import find_stars
 from fiftyone_isoclip.dataset.locks import one_writer
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, save_run
 from fiftyone_isoclip.dataset.spaces import Space, open_space
-from fiftyone_isoclip.dataset.targets import Fields, Target
 from fiftyone_isoclip.dataset.vectors import Float32s
 from fiftyone_isoclip.dataset.verdicts import preferred_keepers, read_verdicts
 from fiftyone_isoclip.errors import DatasetError
-from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES, KeeperRanking
-from fiftyone_isoclip.index import CosineIndex, Pairs
+from fiftyone_isoclip.files import DEFAULT_KEEPER_RULE, KEEPER_RULES
+from fiftyone_isoclip.index import CosineIndex
 from fiftyone_isoclip.index.probes import DEFAULT_RECALL
 
 if TYPE_CHECKING:
     from fiftyone_isoclip.shards import StoreDuplicates
     from fiftyone_isoclip.shards.duplicates.found import Facts
 
-KEEPER = "keeper"
-"""The role, in such a file, of the image that stays; its row comes first in its group."""
+IMPORTED_KEY = "store_duplicates"
+"""The name of the run unless another is given; that of `find_duplicates` is another."""
 
 IDS_AT_ONCE = 100_000
 """Samples that are asked for at once; the database takes no question of more than 16 MB."""
-
-NO_SAMPLE = "it has no sample with an embedding of its file as it is"
-NO_KEEPER = "the keeper of its group has no sample with an embedding of its file as it is"
 
 
 def import_duplicates(
@@ -54,7 +47,7 @@ def import_duplicates(
     dataset: fo.Dataset,
     *,
     field: str = DEFAULT_FIELD,
-    key: str = DEFAULT_KEY,
+    key: str = IMPORTED_KEY,
     media_root: str | None = None,
 ) -> DuplicateReport:
     """Take the groups of duplicates of a store into the dataset that took the store.
@@ -82,55 +75,31 @@ def import_duplicates(
     return _write(dataset, key, read_duplicates(file), field, media_root, Path(file).name)
 
 
-@dataclass(slots=True)
-class _Stars:
-    """The samples (n) of a file's groups, and the row of each one's keeper with the cosine to it.
+def check_duplicates(file: str | Path, store: str, dataset: str, key: str = IMPORTED_KEY) -> None:
+    """Refuse, before a store is imported, groups that could not be taken once it is.
 
-    ``reasons`` are those of the keepers, by sample; ``skipped`` the images that are left out.
+    Args:
+        file: as for `import_duplicates`.
+        store: as for `import_store`.
+        dataset: the name of one, which need not be there yet.
+        key: as for `import_duplicates`.
+
+    Raises:
+        StoreError: there is no such file or store, or it is something else.
+        DatasetError: the groups were found in other embeddings, or the key is taken.
     """
+    from fiftyone_isoclip.shards import open_store, read_duplicates
 
-    ids: list[str] = attribute(default_factory=list)
-    paths: list[str] = attribute(default_factory=list)
-    keepers: list[int] = attribute(default_factory=list)
-    similarity: list[float] = attribute(default_factory=list)
-    reasons: dict[str, str] = attribute(default_factory=dict)
-    skipped: dict[str, str] = attribute(default_factory=dict)
-    heads: dict[int, int] = attribute(default_factory=dict)
-    known: set[str] = attribute(default_factory=set)
-
-    def add(self, row: Mapping[str, Any], owners: Sequence[Target]) -> None:
-        """Add the samples of an image, whose keeper was added before."""
-        if row["role"] == KEEPER and owners and owners[0].id not in self.known:
-            self.heads[row["group"]] = len(self.ids)
-            self.reasons[owners[0].id] = row["reason"]
-        head = self.heads.get(row["group"])
-        if head is None or not owners:
-            self.skipped[row["id"]] = NO_KEEPER if owners else NO_SAMPLE
-            return
-        for owner in owners:
-            if owner.id not in self.known:
-                self.known.add(owner.id)
-                self.ids.append(owner.id)
-                self.paths.append(owner.path)
-                self.keepers.append(head)
-                self.similarity.append(1.0 if row["similarity"] is None else row["similarity"])
-
-    def rank(self, ids: Sequence[str], paths: Sequence[str]) -> KeeperRanking:
-        """The keepers of the file first."""
-        later = np.array([id_ not in self.reasons for id_ in ids], np.int64)
-        return KeeperRanking(later, [self.reasons.get(id_, "") for id_ in ids])
-
-    def pairs(self, contents: Sequence[Sequence[int]], least: float) -> Pairs:
-        """Each content with that of its keeper."""
-        n, content_of = len(contents), np.empty(len(self.ids), np.int64)
-        for content, rows in enumerate(contents):
-            content_of[list(rows)] = content
-        keepers = content_of[np.array(self.keepers, np.int64)]
-        left, right = np.minimum(content_of, keepers), np.maximum(content_of, keepers)
-        codes, first = np.unique(left * n + right, return_index=True)
-        scores = np.array(self.similarity, np.float32)[first]
-        pairs = Pairs(n, codes // max(n, 1), codes % max(n, 1), scores, least)
-        return pairs.where(pairs.left != pairs.right)
+    facts, recipe = read_duplicates(file).facts, open_store(store).manifest.recipe
+    if facts.fingerprint != recipe.fingerprint:
+        raise DatasetError(
+            f"the duplicates in {file} were found in embeddings of {facts.checkpoint} "
+            f"({facts.fingerprint[:12]}), and {store} holds those of {recipe}; nothing was "
+            "imported: give the file that `isoclip duplicates` made of this store"
+        )
+    check_key(key)
+    if fo.dataset_exists(dataset):
+        check_free(fo.load_dataset(dataset), key, METHOD, tuple(field_names(key).values()))
 
 
 @one_writer("key")
@@ -144,7 +113,7 @@ def _write(
 ) -> DuplicateReport:
     check_free(dataset, key, METHOD, tuple(field_names(key).values()))
     _check_origin(dataset, field, found.facts)
-    stars = _find_stars(dataset, field, found, media_root)
+    stars = find_stars(dataset, field, found, media_root)
     said = read_verdicts(dataset), preferred_keepers(dataset)
     grouping = Grouping(stars.ids, stars.paths, stars.rank, *said)
     pairs = stars.pairs(grouping.contents.rows, found.facts.similarity)
@@ -175,26 +144,6 @@ def _check_origin(dataset: fo.Dataset, field: str, facts: Facts) -> None:
         )
 
 
-def _find_stars(
-    dataset: fo.Dataset, field: str, found: StoreDuplicates, media_root: str | None
-) -> _Stars:
-    """Find the samples of the images of all groups, those whose embedding is of their file."""
-    stars, fields = _Stars(), Fields(field)
-    fingerprint = found.facts.fingerprint
-    for batch in found.rows.to_batches(max_chunksize=ROWS_AT_ONCE):
-        rows = batch.to_pylist()
-        paths = [local_path(row["path"], media_root) for row in rows]
-        targets = find_targets(dataset, fields, [row["id"] for row in rows], paths)
-        for row, owners in zip(rows, targets, strict=True):
-            stars.add(row, [owner for owner in owners if _is_usable(owner, fingerprint)])
-    if found.rows.num_rows and not stars.ids:
-        raise DatasetError(
-            f"none of the {found.rows.num_rows} images of the file has a sample with an embedding "
-            f"in field {field!r} of dataset {dataset.name!r}; import the store that was searched"
-        )
-    return stars
-
-
 def _read_rows(
     dataset: fo.Dataset, ids: Sequence[str], field: str, band: str
 ) -> tuple[Space, Float32s]:
@@ -213,11 +162,6 @@ def _read_rows(
             )
         blocks.append(space.vectors[[space.stored.row_of[id_] for id_ in asked]])
     return space, np.concatenate(blocks)
-
-
-def _is_usable(target: Target, fingerprint: str) -> bool:
-    now = target.source_now(fingerprint)
-    return target.source is not None and (now is None or target.is_current(now))
 
 
 def _run_of(key: str, field: str, facts: Facts, space: Space, name: str) -> SavedRun:

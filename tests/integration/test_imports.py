@@ -20,12 +20,12 @@ from fiftyone_isoclip.dataset import (
     find_duplicates,
     import_duplicates,
     import_store,
+    imported_groups,
     list_runs,
     load_duplicates,
     rerun,
     say_not_duplicates,
 )
-from fiftyone_isoclip.dataset import imported_groups
 from fiftyone_isoclip.dataset import imports as importing
 from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.import_rows import OTHER_FILE
@@ -581,3 +581,41 @@ class TestDuplicates:
             "skipped": 0,
         }
         assert isoclip("import", uri, "--dataset", dataset.name, "--key", "x").exit_code == 2
+
+    def test_what_a_search_of_the_dataset_found_stays(self, made, tmp_path):
+        dataset, uri = made
+        searched = find_duplicates(dataset, similarity=0.1)
+        file = tmp_path / "groups.parquet"
+        find_store_duplicates(uri, similarity=0.9).write(file)
+        imported = import_duplicates(file, dataset)
+        assert {run.key for run in list_runs(dataset)} == {searched.key, imported.key}
+        assert load_duplicates(dataset).groups == searched.groups
+        assert imported.groups != searched.groups
+
+    def test_the_command_line_looks_at_the_groups_first(self, name, tmp_path):
+        store = make_store(tmp_path / "s", nowhere(2))
+        words = ["import", store.uri, "--dataset", name, "--duplicates"]
+        (tmp_path / "text").write_text("no groups")
+        groups = [[(path, path) for path in nowhere(2)]]
+        other = write_groups(tmp_path / "other", groups, "cd" * 32)
+        fitting = write_groups(tmp_path / "fitting", groups, RECIPE.fingerprint)
+        for asked, told in {
+            (tmp_path / "typo",): "does not exist",
+            (tmp_path / "text",): "holds no groups",
+            (other,): "made of this store",
+            (fitting, "--key", "No key"): "cannot be the name",
+        }.items():
+            assert told in sentence(isoclip(*words, *asked))
+            assert not fo.dataset_exists(name)
+        fo.Dataset(name, persistent=True).add_sample_field("store_duplicates_group", fo.IntField)
+        assert "no run 'store_duplicates' made it" in sentence(isoclip(*words, fitting))
+        assert len(fo.load_dataset(name)) == 0
+
+    def test_the_command_line_tells_of_the_import_before_the_groups(self, name, tmp_path):
+        """The groups cannot be taken here, where nobody knows the checkpoint `made`."""
+        store = make_store(tmp_path / "s", nowhere(2))
+        groups = [[(path, path) for path in nowhere(2)]]
+        file = write_groups(tmp_path / "groups", groups, RECIPE.fingerprint)
+        result = isoclip("import", store.uri, "--dataset", name, "--duplicates", file)
+        assert "'made'" in sentence(result)
+        assert "2 with their embedding" in result.stdout
