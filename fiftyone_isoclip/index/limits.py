@@ -7,10 +7,13 @@ import psutil
 
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index.screens import ScreenPlan
-from fiftyone_isoclip.index.vectors import Table, rounding_slack, unit_rows
+from fiftyone_isoclip.index.vectors import Rows, Table, rounding_slack, unit_rows
 
 PAIR_LIMIT = 20_000_000
 """Most pairs one search may return: 0.4 GB as a result, about 1.2 GB while it is made."""
+
+_ERRORS = 2
+"""Standard errors by which an estimate has to lie above the limit."""
 
 _SAMPLE = 1024
 
@@ -34,11 +37,12 @@ def refuse_explosion(
         return
     rows = np.random.default_rng(0).choice(len(vectors), size=2 * size, replace=False)
     sample = unit_rows(vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]
-    scores = (sample[:size] @ sample[size:].T).ravel()
-    scale = all_pairs / scores.size
+    products = sample[:size] @ sample[size:].T
+    scores, scale = products.ravel(), all_pairs / products.size
     slack = rounding_slack(vectors.shape[1])
-    estimate = np.count_nonzero(scores >= similarity - slack) * scale
-    if estimate <= limit:
+    near = products >= similarity - slack
+    estimate = np.count_nonzero(near) * scale
+    if surely(near.sum(axis=0), near.sum(axis=1)) * scale <= limit:
         return
     place = scores.size - 1 - int(limit / scale)
     advised = float(np.partition(scores, place)[place])
@@ -48,6 +52,20 @@ def refuse_explosion(
         else "So many vectors are identical that no similarity helps: remove exact copies first."
     )
     raise VectorError(f"{too_many(n, similarity, f'about {estimate:,.0f}', limit)} {advice}")
+
+
+def pair_limit(n: int) -> int:
+    """Most pairs that a search of n images in cells may return: one an image, or `PAIR_LIMIT`."""
+    return max(PAIR_LIMIT, n)
+
+
+def surely(*counts: Rows) -> float:
+    """How many pairs a sample surely has, by the count of each of its rows: (s,), once a side.
+
+    Rows are drawn, and not pairs, so that the error of a sum is that of these counts. One row with
+    thousands of pairs says of others next to nothing.
+    """
+    return float(counts[0].sum() - _ERRORS * np.sqrt(sum(np.sum(each**2) for each in counts)))
 
 
 def require_memory(n: int, dim: int, plan: ScreenPlan) -> None:

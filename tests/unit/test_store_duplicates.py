@@ -37,6 +37,7 @@ from fiftyone_isoclip.shards.duplicates.cells import cells_needed, first_shared,
 from fiftyone_isoclip.shards.duplicates.groups import group_rows
 from fiftyone_isoclip.shards.duplicates.known_pairs import KnownPairs
 from fiftyone_isoclip.shards.duplicates.local import LocalSearch
+from fiftyone_isoclip.shards.store import ShardStore
 from tests.folders import fill_folder
 from tests.planted_stores import DIM, SIMILARITY, made_store, planted, search_of
 from tests.stores import bytes_of
@@ -118,23 +119,58 @@ def test_every_two_are_compared_in_one_table_that_memory_was_asked_for(store, mo
         search_of(made).find(1.0)
 
 
-def test_rounds_change_nothing_and_hold_no_more_than_is_said(store, monkeypatch):
+def test_rounds_change_nothing_are_told_before_and_hold_no_more_than_is_said(store, monkeypatch):
     made, _ = store
     whole = search_of(made).find(0.99)
-    monkeypatch.setattr(LocalSearch, "visit_bytes", 600 * 4 * DIM)
-    held, picking = [], LocalSearch.each
+    room = 600 * 4 * (DIM + whole.visited + 3)
+    monkeypatch.setattr(LocalSearch, "visit_bytes", room)
+    held, told, picking = [], [], LocalSearch.each
 
     def counting(engine, work, tasks):
+        if not isinstance(work, search.Picking):
+            yield from picking(engine, work, tasks)
+            return
+        told.append(steps[-1])
         parts = list(picking(engine, work, tasks))
-        if isinstance(work, search.Picking):
-            held.append(sum(map(len, parts)))
-        return iter(parts)
+        held.append(sum(map(len, parts)))
+        assert all(len(part) for part in parts)  # nothing is read for nothing
+        yield from parts
 
     monkeypatch.setattr(LocalSearch, "each", counting)
-    again = search_of(made).find(0.99)
+    steps: list[tuple[str, int, int]] = []
+    again = replace(search_of(made), progress=lambda *step: steps.append(step)).find(0.99)
     assert len(held) > 5 and max(held) <= 600
+    rounds = range(1, len(held) + 1)
+    assert [each for each, _, _ in told] == [
+        f"comparing, round {number} of {len(held)}" for number in rounds
+    ]
+    assert told[0][1] == 0 and steps[-1][1] == steps[-1][2] == told[0][2]
     np.testing.assert_array_equal(again.pairs.left, whole.pairs.left)
     np.testing.assert_array_equal(again.pairs.similarity, whole.pairs.similarity)
+
+
+def test_a_shard_without_a_row_of_a_round_is_not_read(tmp_path, monkeypatch):
+    rng = np.random.default_rng(4)
+    # Each shard is a place of its own, so that its rows visit cells of their own.
+    centres = np.repeat(10 * rng.standard_normal((20, DIM)), 64, axis=0)
+    made = made_store(
+        tmp_path / "store", (centres + rng.standard_normal(centres.shape)).astype("f")
+    )
+    monkeypatch.setattr(known_pairs, "ENOUGH_IMAGES", 0)
+    monkeypatch.setattr(LocalSearch, "visit_bytes", 200 * 4 * (DIM + 4))
+    reading, read = ShardStore.read, []
+    monkeypatch.setattr(ShardStore, "read", lambda *asked: read.append(asked[1]) or reading(*asked))
+    found = search_of(made, similarity=0.98).find(0.5)
+    assert found.visited == 1
+    counts = [read.count(name) for name in made.manifest.shards]
+    assert sum(counts) < 20 * (3 + 3)  # to sample, survey and assign; then in few of the rounds
+
+
+def test_a_round_is_as_large_as_free_memory_allows(monkeypatch):
+    for free in (2**36, 2**28):
+        memory = SimpleNamespace(available=free)
+        monkeypatch.setattr(limits.psutil, "virtual_memory", lambda memory=memory: memory)
+        assert LocalSearch().visit_bytes == max(2**28, free // 4)
 
 
 def test_pairs_that_are_known_are_all_those_of_the_sampled_rows(store, monkeypatch):
@@ -278,12 +314,32 @@ def test_nearest_cells_are_those_of_the_largest_products():
 def test_a_similarity_that_is_too_loose_is_refused_with_one_that_is_not(store, monkeypatch):
     made, vectors = store
     monkeypatch.setattr(limits, "PAIR_LIMIT", 500)
-    for module in (search, known_pairs):
-        monkeypatch.setattr(module, "PAIR_LIMIT", 500)
-    with pytest.raises(VectorError, match="and the limit is 500") as told:
-        search_of(made, similarity=0.7).find(0.9)
+    with pytest.raises(VectorError, match=r"about .* and the limit is 2,000") as told:
+        search_of(made, similarity=0.5).find(0.9)
     advised = float(str(told.value).split("more than ")[-1].rstrip("."))
-    assert 250 < len(true_pairs(vectors, advised, FAILED)) < 1000
+    assert 1000 < len(true_pairs(vectors, advised, FAILED)) < 4000
+
+
+def survey(sampled, n=10**9, s=2**14):
+    """What is known of s rows where one of every so many of them has so many pairs."""
+    rows = np.sort(np.random.default_rng(0).choice(n, s, replace=False))
+    owner = np.repeat(rows[: len(sampled)], sampled)
+    columns = {
+        "sampled": owner,
+        "partner": owner + 1,
+        "similarity": np.linspace(0.95, 1, len(owner), dtype="f"),
+        "needed": np.ones(len(owner), np.int32),
+    }
+    return KnownPairs.of(n, rows, [pa.table(columns)], 0.95)
+
+
+def test_one_row_of_a_sample_refuses_nothing_and_many_refuse_by_an_estimate():
+    # A cluster of 100,000 among a billion: 5 billion pairs by the one row of it, or half of one.
+    assert len(survey([99_999]).sampled) == 99_999
+    # The limit of one pair an image allows what collections have: a fifth of a pair each.
+    assert len(survey([1] * 6000).sampled) == 6000
+    with pytest.raises(VectorError, match="by 16,384 of them about 1,220,703,125 or more pairs"):
+        survey([4] * 10_000)
 
 
 def test_groups_are_stars_inside_components_with_the_keeper_of_the_rule(store):

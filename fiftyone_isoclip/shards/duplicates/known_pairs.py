@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fiftyone_isoclip.errors import VectorError
 from fiftyone_isoclip.index.binomial import Share, high_bounds, low_bounds
-from fiftyone_isoclip.index.limits import PAIR_LIMIT, too_many
+from fiftyone_isoclip.index.limits import pair_limit, surely, too_many
 from fiftyone_isoclip.index.vectors import Rows
 
 ENOUGH_IMAGES = 1000
@@ -46,14 +46,15 @@ class KnownPairs:
         Raises:
             VectorError: by what is known, all rows have too many pairs.
         """
-        parts, count = [], 0
+        parts, counts, limit = [], np.zeros(len(rows), np.int64), pair_limit(n)
         # Each pair has two ends, either of which may be sampled.
-        most = 2 * PAIR_LIMIT * len(rows) / n
+        most = 2 * limit * len(rows) / n
         for part in found:
             parts.append(part)
-            count += len(part)
-            if count > most:
-                raise _exploding(n, similarity, pa.concat_tables(parts), most)
+            place = np.searchsorted(rows, part["sampled"].to_numpy())
+            counts += np.bincount(place, minlength=len(rows))
+            if surely(counts) > most or counts.sum() > 2 * limit:
+                raise _exploding(n, similarity, pa.concat_tables(parts), len(rows))
         table = pa.concat_tables(parts)
         # Results come in any order, and a sum depends on it.
         table = table.sort_by([("sampled", "ascending"), ("partner", "ascending")])
@@ -110,7 +111,9 @@ def _mean_share(owner: Rows, found: npt.NDArray[np.bool_]) -> float:
     return float(max(0.0, 1.0 - missed))
 
 
-def _exploding(n: int, similarity: float, table: pa.Table, most: float) -> VectorError:
-    scores = np.sort(table["similarity"].to_numpy())[::-1]
-    found = too_many(n, similarity, f"more than {PAIR_LIMIT:,}", PAIR_LIMIT)
-    return VectorError(f"{found} Ask for more than {scores[int(most)]:.3f}.")
+def _exploding(n: int, similarity: float, table: pa.Table, sampled: int) -> VectorError:
+    scores, limit = np.sort(table["similarity"].to_numpy())[::-1], pair_limit(n)
+    most = int(2 * limit * sampled / n)
+    estimate = f"about {len(table) * n / (2 * sampled):,.0f}"
+    found = too_many(n, similarity, f"by {sampled:,} of them {estimate} or more", limit)
+    return VectorError(f"{found} Ask for more than {scores[most]:.3f}.")

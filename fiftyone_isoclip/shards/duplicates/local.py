@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from fiftyone_isoclip.index.threads import in_threads, one_blas_thread
 from fiftyone_isoclip.shards.duplicates.search import Work
 from fiftyone_isoclip.shards.duplicates.work import Picking
 
+_LEAST = 2**28
+
 
 class LocalSearch:
-    """Does work in as many threads as the BLAS would use; a round holds a quarter of a gigabyte."""
+    """Does work in as many threads as the BLAS would use."""
 
-    visit_bytes = 2**28
+    @property
+    def visit_bytes(self) -> int:
+        """A quarter of the free memory: rows are there as they are picked, and put together."""
+        return max(_LEAST, int(psutil.virtual_memory().available) // 4)
 
     def each(self, work: Work, tasks: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Do some work on every task, in their order."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 
 from fiftyone_isoclip.index.threads import one_blas_thread
@@ -13,9 +16,8 @@ from fiftyone_isoclip.shards.duplicates.search import Work
 from fiftyone_isoclip.shards.duplicates.work import Picking
 from fiftyone_isoclip.shards.ray_cluster import heard, open_cluster, ray, said
 
-OBJECT_STORE_BYTES = 2**30
-"""Memory that a Ray begun here may share: the vectors of a round go through it."""
-
+_LEAST_SHARED = 2**30
+_SHARED = Path("/dev/shm")  # noqa: S108 (where Ray has it if it can)
 _SHARE = 4
 _PART_BYTES = 2**28
 
@@ -30,7 +32,7 @@ class RaySearch:
     def __init__(self, workers: int | None = None) -> None:
         has = ray.cluster_resources()
         # Rows are there when they are picked, sorted and compared: more would go to disks.
-        self.visit_bytes = int(has.get("object_store_memory", OBJECT_STORE_BYTES)) // _SHARE
+        self.visit_bytes = int(has.get("object_store_memory", _LEAST_SHARED)) // _SHARE
         self._parts = max(2 * int(has.get("CPU", 1)), self.visit_bytes // _PART_BYTES)
         self._limits: dict[str, Any] = {"batch_format": "pyarrow", "concurrency": workers}
 
@@ -62,8 +64,14 @@ def open_ray_search(workers: int | None = None) -> Iterator[RaySearch]:
     Raises:
         IsoClipError: there is no such cluster, or Ray itself gave up.
     """
-    with open_cluster("cpu", OBJECT_STORE_BYTES):
+    with open_cluster("cpu", _shared_bytes()):
         yield RaySearch(workers)
+
+
+def _shared_bytes() -> int:
+    """Memory that a Ray begun here may share: the vectors of a round go through it."""
+    room = shutil.disk_usage(_SHARED).free if _SHARED.is_dir() else 0
+    return max(_LEAST_SHARED, min(int(psutil.virtual_memory().available) // 4, room))
 
 
 def _telling(work: Work) -> Callable[[pa.Table], pa.Table]:

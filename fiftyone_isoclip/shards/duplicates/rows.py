@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.index.vectors import Float32s, Rows
@@ -42,26 +41,24 @@ class Layout:
         """How many rows there are, those without an embedding included."""
         return int(self.starts[-1])
 
-    def tasks(self, **columns: Sequence[Any]) -> list[pa.Table]:
+    def tasks(self, among: Rows | None = None, **columns: Sequence[Any]) -> list[pa.Table]:
         """The shards in their order, a few small ones or a large one to a table.
 
-        The columns are name, start, and those given: one value a shard.
+        The columns are name, start, and those given: one value a shard. ``among`` leaves only the
+        shards in which some of these rows lie.
         """
         every = pa.table({"name": self.names, "start": self.starts[:-1], **columns})
         owner = (self.starts[1:] - 1) // SHARD_ROWS
-        cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(self.names)]
+        if among is not None:
+            shards = np.unique(np.searchsorted(self.starts, among, side="right") - 1)
+            every, owner = every.take(shards), owner[shards]
+        cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(owner)]
         return [every.slice(first, last - first) for first, last in pairwise(cuts) if last > first]
 
     def tasks_of(self, rows: Rows) -> list[pa.Table]:
         """The tasks of some rows, ascending: a column ``rows`` lists those of each shard."""
-        if not len(rows):
-            return []
-        parts = np.split(rows, np.searchsorted(rows, self.starts[1:-1]))
-        tables = self.tasks(rows=pa.array(parts, pa.list_(pa.int64())))
-        held = [
-            table.filter(pc.greater(pc.list_value_length(table["rows"]), 0)) for table in tables
-        ]
-        return [table for table in held if table.num_rows]
+        parts = np.split(rows, np.searchsorted(rows, self.starts[1:-1]))[: len(self.names)]
+        return self.tasks(rows, rows=pa.array(parts, pa.list_(pa.int64())))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -15,10 +15,15 @@ import numpy as np
 import pyarrow as pa
 
 from fiftyone_isoclip.errors import VectorError
-from fiftyone_isoclip.index import PAIR_LIMIT, Pairs, find_pairs
+from fiftyone_isoclip.index import Pairs, find_pairs
 from fiftyone_isoclip.index.binomial import Share
 from fiftyone_isoclip.index.cells import choose_pivots
-from fiftyone_isoclip.index.limits import refuse_explosion, require_room, too_many
+from fiftyone_isoclip.index.limits import (
+    pair_limit,
+    refuse_explosion,
+    require_room,
+    too_many,
+)
 from fiftyone_isoclip.index.probes import probe_cells
 from fiftyone_isoclip.index.screens import ScreenPlan, plan_screen
 from fiftyone_isoclip.index.threads import in_threads, one_blas_thread
@@ -53,11 +58,12 @@ _ROWS_A_PIVOT = 20
 class Engine(Protocol):
     """What has work done.
 
-    Attributes:
-        visit_bytes: bytes of vectors that one round may hold.
+    Every round reads the shards of its rows again: the larger it may be, the fewer there are.
     """
 
-    visit_bytes: int
+    @property
+    def visit_bytes(self) -> int:
+        """Bytes of vectors that one round may hold."""
 
     def each(self, work: Work, tasks: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Do some work on every task; the results come in any order."""
@@ -112,7 +118,7 @@ class Search:
         if n <= self.compared_at_once or recall == 1.0:
             return FoundPairs(self._every_pair(), None, 0, 1, 1)
         rows, units = self._sample(self.sampled + _ROWS_A_PIVOT * probe_cells(n))
-        refuse_explosion(units, self.similarity, n=n)
+        refuse_explosion(units, self.similarity, pair_limit(n), n=n)
         plan = plan_screen(units, self.similarity)
         # Pivots suit the rows that they were chosen on better than others, which are those to ask.
         asked = np.random.default_rng(1).permutation(len(rows)) < min(self.sampled, len(rows) // 2)
@@ -181,25 +187,31 @@ class Search:
         for part in self._compare(cells, len(pivots), Comparing(self.similarity, plan)):
             parts.append(part)
             total += len(part)
-            if total > PAIR_LIMIT:
-                found = f"more than {PAIR_LIMIT:,}"
-                raise VectorError(too_many(n, self.similarity, found, PAIR_LIMIT))
+            if total > (limit := pair_limit(n)):
+                raise VectorError(too_many(n, self.similarity, f"more than {limit:,}", limit))
         table = pa.concat_tables(parts).sort_by([("left", "ascending"), ("right", "ascending")])
         left, right, scores = (column.to_numpy() for column in table.columns)
         return Pairs(n, left, right, scores, self.similarity)
 
     def _compare(self, cells: Cells, count: int, work: Comparing) -> Iterator[pa.Table]:
         """Compare cell by cell, in rounds of as many cells as the engine holds."""
-        sizes, done = np.bincount(cells[cells >= 0], minlength=count), 0
-        ends = self.layout.starts * cells.shape[1]
-        visits = pa.LargeListArray.from_arrays(ends, pa.array(cells.reshape(-1)))
-        tasks = self.layout.tasks(cells=visits)
-        row_bytes = 4 * self.space.to_isoclip.dim
-        for first, last in _rounds(sizes, max(1, self.engine.visit_bytes // row_bytes)):
-            pick = Picking(self.space, cells.shape[1], first, last)
+        sizes, visited = np.bincount(cells[cells >= 0], minlength=count), cells.shape[1]
+        # Of a visit: the vector, the cells, which of them this is, and the row.
+        visit = 4 * (self.space.to_isoclip.dim + visited + 3)
+        rounds = list(_rounds(sizes, max(1, self.engine.visit_bytes // visit)))
+        done, total = 0, int(np.count_nonzero(sizes))
+        visits = pa.LargeListArray.from_arrays(
+            self.layout.starts * visited, pa.array(cells.reshape(-1))
+        )
+        for number, (first, last) in enumerate(rounds, 1):
+            doing = f"comparing, round {number} of {len(rounds)}"
+            self.progress(doing, done, total)
+            held = np.flatnonzero(((cells >= first) & (cells < last)).any(axis=1))
+            tasks = self.layout.tasks(held, cells=visits)
+            pick = Picking(self.space, visited, first, last)
             for part in self.engine.by_cell(pick, tasks, work):
                 done += 1
-                self.progress("comparing", done, int(np.count_nonzero(sizes)))
+                self.progress(doing, done, total)
                 yield part
 
     def _each(self, doing: str, work: Work, tasks: list[pa.Table]) -> Iterator[pa.Table]:
