@@ -17,7 +17,7 @@ from fiftyone_isoclip.errors import IsoClipError, StoreError
 from fiftyone_isoclip.files.listing import is_own, is_uri, own_path, reason_of
 from fiftyone_isoclip.index.whole_files import write_whole
 
-_LOCK = "writer.lock"
+LOCK = "writer.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,13 @@ class Place:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def names(self, folder: str) -> list[str]:
-        """The names of the files in a folder, sorted; none if there is no such folder.
+        """The names in a folder ("" is the top), sorted; none if there is no such folder.
 
         Raises:
             StoreError: it cannot be listed.
         """
-        where = fs.FileSelector(f"{self.root}/{folder}", allow_not_found=True)
+        path = self._path(folder) if folder else self.root
+        where = fs.FileSelector(path, allow_not_found=True)
         with self._told(folder, "listed"):
             return sorted(each.base_name for each in self.filesystem.get_file_info(where))
 
@@ -105,7 +106,7 @@ class Place:
             return
         try:
             Path(self.root).mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._path(_LOCK))
+            lock = FileLock(self._path(LOCK))
             lock.acquire(timeout=0)
         except Timeout as error:
             raise StoreError(

@@ -16,7 +16,7 @@ import pyarrow as pa
 from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.shards.contents import GONE, Contents, Looked
 from fiftyone_isoclip.shards.manifest import DTYPES, MANIFEST, Manifest, Recipe
-from fiftyone_isoclip.shards.place import Place, open_place
+from fiftyone_isoclip.shards.place import LOCK, Place, open_place
 from fiftyone_isoclip.shards.shard import SHARD_NAME, DamagedShardError, Shard
 
 SHARD_ROWS = 1024
@@ -201,13 +201,15 @@ def continue_store(
     What is not asked for is as the store has it, or the default where there is none.
 
     Raises:
-        StoreError: it holds something else than is asked for, or cannot be read or written.
+        StoreError: it holds something else than is asked for, the folder of a store to be begun
+            holds anything else, or it cannot be read or written.
     """
     if dtype not in (None, *DTYPES):
         raise StoreError(f"vectors of {dtype} were asked for; choose {' or '.join(DTYPES)}")
     place = open_place(uri)
     found = _read_manifest(place)
     if found is None:
+        _require_own(place)
         return _noted(place, Manifest(recipe, dtype or DTYPES[0], shard_rows or SHARD_ROWS))
     asked = Manifest(recipe, dtype or found.dtype, shard_rows or found.shard_rows)
     if not found.recipe.fits(recipe) or asked.dtype != found.dtype:
@@ -221,6 +223,15 @@ def continue_store(
             "leave that to the store, or name another one"
         )
     return ShardStore(place, found)
+
+
+def _require_own(place: Place) -> None:
+    names = [name for name in place.names("") if not name.startswith(".")]
+    if names and not {_FOLDER, LOCK}.intersection(names):
+        raise StoreError(
+            f"{place.uri} holds other things, such as {names[0]}, and a store is begun in a folder "
+            f"of its own: name an empty or a new one, such as {place.uri}/store"
+        )
 
 
 def _path(name: str) -> str:

@@ -34,6 +34,7 @@ from fiftyone_isoclip.shards import (
     read_images,
 )
 from fiftyone_isoclip.shards.local import LocalEngine
+from fiftyone_isoclip.shards.place import open_place
 from fiftyone_isoclip.shards.run import fill_store
 from fiftyone_isoclip.shards.store import continue_store
 from fiftyone_isoclip.shards.tasks import Task
@@ -321,6 +322,23 @@ def test_a_store_without_its_manifest_is_continued(made, engine, folder, tmp_pat
     again = fill_store(store, read_images(str(folder.path)), engine)
     assert again.before == again.n
     assert bytes_of(tmp_path / "store") == before
+
+
+@pytest.mark.parametrize("uri", ["{folder}", "memory://begun/photos"])
+def test_a_store_is_not_begun_among_other_things(engine, tmp_path, uri):
+    uri = uri.format(folder=tmp_path / "photos")
+    place = open_place(uri)
+    place.write("summer/one.jpg", b"a picture")
+    with pytest.raises(StoreError, match=f"{uri} holds other things, such as summer, and"):
+        continue_store(uri, engine.recipe)
+    assert place.names("") == ["summer"]
+    assert continue_store(f"{uri}/store", engine.recipe).names() == []
+
+
+@pytest.mark.parametrize("left", ["writer.lock", ".isoclip-0123456789abcdef.part"])
+def test_what_a_killed_run_leaves_is_nothing_else(engine, tmp_path, left):
+    (tmp_path / left).touch()
+    assert continue_store(str(tmp_path), engine.recipe).names() == []
 
 
 def test_f11_the_second_writer_is_told(made):
