@@ -41,6 +41,9 @@ class TableConfig(SimilarityConfig):
     address_setting: ClassVar[str] = "uri"
     """What FiftyOne's configuration calls the address of the database."""
 
+    credentials: ClassVar[tuple[str, ...]] = ()
+    """Settings of the environment that are for the address it names, and told to no other."""
+
     @classmethod
     def holds_secret(cls, address: str) -> bool:
         """Whether an address may hold a user, a password or a key; a path of files holds none."""
@@ -88,6 +91,9 @@ class TableConfig(SimilarityConfig):
         if given.get(self.address_setting) is None:
             given[self.address_setting] = self.address
         super().load_credentials(**given)
+        if self.connected_address != _environment(self.method).get(self.address_setting):
+            for name in self.credentials:
+                setattr(self, name, given.get(name))
 
     def need_address(self) -> str:
         """Where the database is.
@@ -143,13 +149,20 @@ def make_config(backend: str, uri: str | None, **said: Any) -> TableConfig:
         DatasetError: there is no such backend, or nobody said where the database is.
     """
     config_cls = config_class(backend)
-    found = dict(fob.brain_config.similarity_backends.get(backend, {}))
-    settings = {name: value for name, value in found.items() if name not in _CHOSEN_HERE}
+    found = _environment(backend)
+    own = found.get(config_cls.address_setting)
+    left_out = {*_CHOSEN_HERE, *(config_cls.credentials if uri and uri != own else ())}
+    settings = {name: value for name, value in found.items() if name not in left_out}
     if uri:
         settings[config_cls.address_setting] = uri
     config = config_cls(**settings, **said)
     config.need_address()
     return config
+
+
+def _environment(backend: str) -> dict[str, Any]:
+    """The settings of FiftyOne's own backend, from its configuration and environment variables."""
+    return dict(fob.brain_config.similarity_backends.get(backend, {}))
 
 
 def _owned_by(dataset: fo.Dataset) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from fiftyone.brain.internal.core.milvus import MilvusSimilarityConfig
@@ -15,6 +15,9 @@ from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
 from fiftyone_isoclip.dataset.similarity_backends.milvus_connections import Connection, connect
 from fiftyone_isoclip.dataset.similarity_backends.tables import Float32s, Hits, Rows, Tables
 from fiftyone_isoclip.errors import DatasetError
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.index import Storage
 
 T = TypeVar("T")
 
@@ -28,15 +31,29 @@ _GRAPH = {"index_type": "HNSW", "params": {"M": 16, "efConstruction": 200}}
 _EXACT = {"index_type": "FLAT", "params": {}}
 _LEAST_EF = 128
 _ID_LENGTH = 64
-_SETTINGS = "user password secure token db_name client_key_path client_pem_path ca_pem_path"
-_SETTINGS += " server_pem_path server_name"
 
 
 class MilvusConfig(TableConfig, MilvusSimilarityConfig):
     """What a run remembers; the settings are those of FiftyOne's own backend.
 
     Searches are always of the consistency "Strong".
+
+    Raises:
+        DatasetError: halves were asked for.
     """
+
+    credentials = (
+        *("user", "password", "token", "secure", "db_name", "server_name"),
+        *("client_key_path", "client_pem_path", "ca_pem_path", "server_pem_path"),
+    )
+
+    def __init__(self, *, storage: Storage = "float32", **settings: Any) -> None:
+        if storage == "float16":
+            raise DatasetError(
+                f"storage={storage!r} was asked for, and indexes in Milvus hold float32: a "
+                "Milvus in a file has nothing else; leave it out, or take another backend"
+            )
+        super().__init__(storage=storage, **settings)
 
     @property
     def max_k(self) -> int:
@@ -179,15 +196,9 @@ def open_tables(config: MilvusConfig) -> Tables:
     """The tables of a run.
 
     Raises:
-        DatasetError: halves were asked for.
         ImportError: pymilvus is not installed, or milvus-lite for a file.
     """
-    if config.storage != "float32":
-        raise DatasetError(
-            f"storage={config.storage!r} was asked for, and indexes in Milvus hold float32: a "
-            "Milvus in a file has nothing else; leave it out, or take another backend"
-        )
-    given = {name: getattr(config, name) for name in _SETTINGS.split()}
+    given = {name: getattr(config, name) for name in config.credentials}
     settings = {name: value for name, value in given.items() if value is not None}
     connection = connect(config.need_address(), settings)
     names = [name for name in (config.images_table, config.texts_table) if name is not None]

@@ -75,7 +75,6 @@ class File:
         self._lock = RLock()
         self._opened: tuple[Any, Any, Any] | None = None
         self._timer: Timer | None = None
-        atexit.register(self.close)
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -130,6 +129,12 @@ class File:
 
 
 _FILES: dict[str, File] = {}
+
+
+@atexit.register
+def _close_files() -> None:
+    for file in _FILES.values():
+        file.close()
 
 
 def connect(uri: str, settings: Mapping[str, Any]) -> Connection:

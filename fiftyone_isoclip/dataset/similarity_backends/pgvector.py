@@ -169,7 +169,7 @@ class PgvectorTable:
             cursor.execute(
                 "SET LOCAL enable_indexscan = on; SET LOCAL hnsw.ef_search = %s; "
                 "SET LOCAL hnsw.iterative_scan = strict_order",
-                (max(self._config.hnsw_ef_search or _LEAST_LOOK, k),),
+                (min(max(self._config.hnsw_ef_search or _LEAST_LOOK, k), _MOST_LOOK),),
             )
             cursor.execute(self._sql(f"{select} {order}"), asked)
             rows = cursor.fetchall()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import fiftyone as fo
 import fiftyone.brain as fob
@@ -10,6 +12,7 @@ import pytest
 
 from fiftyone_isoclip.dataset import build_similarity
 from fiftyone_isoclip.dataset.similarity_backends import BACKENDS, config_class
+from fiftyone_isoclip.dataset.similarity_backends.config import make_config
 from fiftyone_isoclip.errors import DatasetError
 
 SECRET_URIS = [
@@ -117,6 +120,52 @@ def test_a_secret_address_is_not_stored(dataset: fo.Dataset, address: str) -> No
     assert config.address is None
     assert address not in str(config.serialize())
     assert config.connected_address == address
+
+
+MILVUS = {"uri": "http://good:19530", "token": "s3cret", "user": "me", "client_key_path": "/key"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "given"),
+    [(None, True), (MILVUS["uri"], True), ("http://127.0.0.1:1", False), ("/tables.db", False)],
+)
+def test_credentials_of_the_environment_are_for_its_address_alone(
+    dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch, uri: str | None, given: bool
+) -> None:
+    monkeypatch.setitem(fob.brain_config.similarity_backends, "milvus", MILVUS)
+    config = make_config("milvus", uri)
+    config.settle(dataset)
+    loaded = config_class("milvus").from_dict(config.serialize())
+    loaded.load_credentials()
+    for each in (config, loaded):
+        found = [getattr(each, name) for name in ("token", "user", "client_key_path")]
+        assert found == (["s3cret", "me", "/key"] if given else [None] * 3)
+        assert each.connected_address == (uri or MILVUS["uri"])
+
+
+def test_a_foreign_server_is_told_no_token(
+    dataset: fo.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grpc = pytest.importorskip("grpc")
+    pytest.importorskip("pymilvus")
+    told = []
+
+    class Listener(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, call: Any) -> None:
+            told.append(dict(call.invocation_metadata))
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((Listener(),))
+    uri = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    monkeypatch.setitem(fob.brain_config.similarity_backends, "milvus", MILVUS)
+    server.start()
+    try:
+        with pytest.raises(DatasetError, match="did not do what was asked"):
+            build_similarity(dataset, brain_key="x", backend="milvus", uri=uri)
+    finally:
+        server.stop(None).wait()
+    assert told
+    assert not any("authorization" in headers for headers in told)
 
 
 @pytest.fixture(autouse=True)

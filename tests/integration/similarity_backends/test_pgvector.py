@@ -66,6 +66,12 @@ def test_the_graph_finds_as_many_as_are_asked_for_and_nearly_the_right_ones(larg
     assert np.mean(shares) > 0.98
 
 
+def test_a_graph_is_looked_at_as_far_as_pgvector_allows(postgres, large, vectors):
+    [right] = large.nearest(vectors[:1], 1_000, None)
+    [hits] = open_images(postgres, "large", hnsw_ef_search=2_000).nearest(vectors[:1], 2, None)
+    assert hits.ids == right.ids[:2]
+
+
 @pytest.mark.parametrize(("k", "among"), [(1_001, None), (N, None), (10, IDS[1::2])])
 def test_very_many_and_those_of_a_view_are_exact(large, vectors, k, among):
     rows = np.arange(N) if among is None else np.arange(1, N, 2)
