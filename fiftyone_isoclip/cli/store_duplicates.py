@@ -11,6 +11,7 @@ import typer
 from fiftyone_isoclip.cli.options import check_output
 from fiftyone_isoclip.cli.screen import note, on_stderr, report, say, show_table, steps_bar
 from fiftyone_isoclip.errors import IsoClipError
+from fiftyone_isoclip.files.listing import is_uri
 from fiftyone_isoclip.index.probes import DEFAULT_RECALL
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def is_store(path: str) -> bool:
     """Whether a path names a store of embeddings: a folder with its manifest, or any URI."""
     # Of os: a path that cannot be is not there, where that of pathlib fails.
     manifest, shards = (os.path.join(path, name) for name in ("manifest.json", "shards"))  # noqa: PTH118
-    return "://" in path or (os.path.isfile(manifest) and os.path.isdir(shards))  # noqa: PTH112, PTH113
+    return is_uri(path) or (os.path.isfile(manifest) and os.path.isdir(shards))  # noqa: PTH112, PTH113
 
 
 def find_in_store(
@@ -103,7 +104,7 @@ def find_in_store(
             progress=move,
         )
     if found.facts.prefer != keep:
-        note(f"keepers are chosen by {found.facts.prefer}: the files are out of reach for {keep}")
+        note(f"keepers are chosen by {found.facts.prefer}: not all files are here for {keep}")
     if wanted.out is not None:
         found.write(wanted.out)
         note(f"wrote {wanted.out}")

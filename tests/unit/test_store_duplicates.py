@@ -17,11 +17,12 @@ from scipy.stats import binomtest
 pytest.importorskip("pyarrow", reason="stores of shards need the extra ray, or pyarrow alone")
 
 import pyarrow as pa
+from PIL import Image
 
 from fiftyone_isoclip.encoder import load_clip
 from fiftyone_isoclip.errors import IsoClipError, StoreError, VectorError
 from fiftyone_isoclip.files import find_file_duplicates
-from fiftyone_isoclip.index import limits
+from fiftyone_isoclip.index import Pairs, limits
 from fiftyone_isoclip.index.threads import one_blas_thread
 from fiftyone_isoclip.projector import Band
 from fiftyone_isoclip.shards import (
@@ -386,6 +387,23 @@ def size(number: int) -> int:
 
 def readable(number: int) -> str:
     return "1.0 kB" if size(number) < 1050 else "1.1 kB"
+
+
+@pytest.mark.parametrize("everyone_is_here", [False, True])
+def test_a_small_copy_that_is_here_is_no_better_than_an_original_elsewhere(
+    tmp_path, everyone_is_here
+):
+    paths = [tmp_path / name for name in ("copy.png", "full.png", "full2.png")]
+    for path in paths if everyone_is_here else paths[:1]:
+        Image.new("RGB", (20, 20) if path.name == "copy.png" else (90, 90)).save(path)
+    columns = {"row": [0, 1, 2], "id": ["a", "b", "c"], "path": [*map(str, paths)]}
+    files = pa.table({**columns, "bytes": [300, 9_000_000, 8_000_000]})
+    similarity = np.array([0.99, 0.98, 0.97], np.float32)
+    pairs = Pairs(3, np.array([0, 0, 1]), np.array([1, 2, 2]), similarity, 0.95)
+    rows, rule = group_rows(pairs, files, "largest")
+    assert rule == ("largest" if everyone_is_here else "most_bytes")
+    assert rows["path"][0].as_py() == str(paths[1])
+    assert rows["reason"][0].as_py().startswith(f"{rule}: ")
 
 
 @pytest.fixture(scope="module")

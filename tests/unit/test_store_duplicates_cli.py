@@ -136,3 +136,12 @@ def test_a_folder_with_a_manifest_of_somebody_else_is_a_folder(world, tmp_path):
     shutil.copy(world[0].scenes[0], tmp_path / "one.png")
     result = isoclip("duplicates", tmp_path)
     assert "0 of 1 images are duplicates" in result.stdout
+
+
+def test_what_is_a_uri_is_said_in_one_place(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "2020:" / "pictures"
+    folder.mkdir(parents=True)
+    shutil.copy(world[0].scenes[0], folder / "one.png")
+    result = isoclip("duplicates", "2020://pictures")
+    assert "0 of 1 images are duplicates" in result.stdout

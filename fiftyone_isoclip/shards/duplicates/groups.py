@@ -13,7 +13,7 @@ from fiftyone_isoclip.index.duplicates import connected_components
 from fiftyone_isoclip.index.vectors import Float32s, Rows
 
 RECORDED = "most_bytes"
-"""The rule for files that are out of reach: it goes by the sizes that the store has of them."""
+"""The rule where a file is out of reach: it goes by the sizes that the store has of all of them."""
 
 KEEPER, DUPLICATE = "keeper", "duplicate"
 
@@ -94,9 +94,10 @@ def _similarities(pairs: Pairs, keepers: Rows, members: Rows) -> Float32s:
 
 
 def _rank(files: pa.Table, rule: str) -> tuple[KeeperRanking, str]:
-    """Rank files by a rule that opens them, or by their recorded sizes where that cannot be."""
+    """Rank files by a rule that opens them, or by their recorded sizes where one is not here."""
     paths = files["path"].to_pylist()
-    if paths and all("://" not in path for path in paths) and any(map(_is_here, paths)):
+    # Of two images only one of which is here, the other may be the original.
+    if all(Path(path).is_file() for path in paths):
         return rank_keepers(paths, rule), rule
     sizes = files["bytes"].to_pylist()
 
@@ -106,9 +107,5 @@ def _rank(files: pa.Table, rule: str) -> tuple[KeeperRanking, str]:
     prefer = np.empty(len(paths), np.int64)
     prefer[sorted(range(len(paths)), key=standing)] = np.arange(len(paths))
     told = ["of unknown size" if size is None else readable_bytes(size) for size in sizes]
-    reasons = [f"{RECORDED}: {size}, and files are out of reach for {rule!r}" for size in told]
+    reasons = [f"{RECORDED}: {size}, as not all files are here for {rule!r}" for size in told]
     return KeeperRanking(prefer, reasons), RECORDED
-
-
-def _is_here(path: str) -> bool:
-    return Path(path).is_file()

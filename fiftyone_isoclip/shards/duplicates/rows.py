@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fiftyone_isoclip.errors import StoreError
 from fiftyone_isoclip.index.vectors import Float32s, Rows
 from fiftyone_isoclip.projector import EmbeddingMap
 from fiftyone_isoclip.shards.manifest import Manifest
-from fiftyone_isoclip.shards.shard import DamagedShardError, Shard
-from fiftyone_isoclip.shards.store import REMEDY, SHARD_ROWS, ShardStore
+from fiftyone_isoclip.shards.store import SHARD_ROWS, ShardStore
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,19 +78,5 @@ class Space:
         Raises:
             StoreError: the shard is damaged, or gone.
         """
-        shard = self.shard(name)
+        shard = self.store.need(name)
         return shard.rows + start, self.to_isoclip(shard.embeddings)
-
-    def shard(self, name: str) -> Shard:
-        """A shard, all of it checked.
-
-        Raises:
-            StoreError: it is damaged, or gone.
-        """
-        try:
-            return self.store.read(name)
-        except DamagedShardError as error:
-            wrong = str(error)
-        except FileNotFoundError:
-            wrong = "it is missing"
-        raise StoreError(f"{self.store.uri}: the shard {name} cannot be used: {wrong}. {REMEDY}")

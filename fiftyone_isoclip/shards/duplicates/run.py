@@ -20,7 +20,7 @@ from fiftyone_isoclip.shards.duplicates.groups import group_rows
 from fiftyone_isoclip.shards.duplicates.rows import Layout, Space
 from fiftyone_isoclip.shards.duplicates.search import Engine, FoundPairs, Progress, Search
 from fiftyone_isoclip.shards.engines import check_engine
-from fiftyone_isoclip.shards.store import REMEDY, ShardStore, open_store
+from fiftyone_isoclip.shards.store import ShardStore, open_store
 
 
 def find_store_duplicates(
@@ -37,9 +37,9 @@ def find_store_duplicates(
     """Group the images of a store that show the same picture, by IsoCLIP similarity.
 
     The store is only read; both engines find the same groups. Up to 200,000 images every two are
-    compared. Of more, each is compared with those in a few cells, as many as find ``recall`` of
-    pairs that are known because some images were compared with all; 1 compares every two images
-    of any number, in one process.
+    compared. Of more, each is compared with those in a few cells: as many as find ``recall`` of
+    the pairs of images that were compared with all, and four at least where few of these have a
+    pair; 1 compares every two images of any number, in one process.
 
     Args:
         store: a folder or a URI.
@@ -48,8 +48,8 @@ def find_store_duplicates(
         recall: the share of pairs that suffices, in (0, 1].
         engine: "local" or "ray".
         workers: of the engine "ray"; by default one for each of its cores.
-        prefer: which of ``FILE_KEEPER_RULES`` chooses keepers; where files are out of reach, the
-            recorded sizes do, and the reasons say so.
+        prefer: which of ``FILE_KEEPER_RULES`` chooses keepers; where not all files of the
+            duplicates are here, the recorded sizes do, and the reasons say so.
         progress: called with what is being done, how much of it is done, and of how much.
 
     Raises:
@@ -65,7 +65,8 @@ def find_store_duplicates(
         raise IsoClipError(
             f"files alone are not ranked by {prefer!r}; choose from {', '.join(FILE_KEEPER_RULES)}"
         )
-    opened = _open_whole(store)
+    opened = open_store(store)
+    opened.require_whole()
     space, band = _space(opened, band)
     layout = Layout.of(opened.manifest)
     with _open_engine(engine, workers) as running:
@@ -75,21 +76,6 @@ def find_store_duplicates(
         files = search.name(involved)
     rows, rule = group_rows(found.pairs, files, prefer)
     return StoreDuplicates(rows, _facts(opened, band, layout.n, found, rule))
-
-
-def _open_whole(uri: str) -> ShardStore:
-    """Open a store whose last run got to its end.
-
-    Raises:
-        StoreError: there is none, or its shards are not those that this run left.
-    """
-    store = open_store(uri)
-    if not store.manifest.complete or store.names() != sorted(store.manifest.shards):
-        raise StoreError(
-            f"{uri} is not whole: the run that wrote it has not ended, or shards are missing. "
-            f"{REMEDY}"
-        )
-    return store
 
 
 def _space(store: ShardStore, band: Band | None) -> tuple[Space, Band]:

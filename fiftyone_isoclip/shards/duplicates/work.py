@@ -178,7 +178,7 @@ class Naming:
         """Tell of the rows that the column ``rows`` lists."""
         parts = []
         for task_row in task.to_pylist():
-            shard, rows = self.space.shard(task_row["name"]), task_row["rows"]
+            shard, rows = self.space.store.need(task_row["name"]), task_row["rows"]
             places = [row - task_row["start"] for row in rows]
             columns = {
                 "row": pa.array(rows, pa.int64()),
