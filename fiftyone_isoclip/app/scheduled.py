@@ -10,8 +10,9 @@ from typing import Any, Literal
 import fiftyone as fo
 from bson import ObjectId
 from fiftyone.factory import DelegatedOperationPagingParams
+from fiftyone.factory.repo_factory import RepositoryFactory
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ExecutionResult
+from fiftyone.operators.executor import ExecutionResult, ExecutionRunState
 
 from fiftyone_isoclip.app.operator import PLUGIN
 from fiftyone_isoclip.app.told import without_paths
@@ -102,9 +103,14 @@ def take_up(dataset: fo.Dataset, id_: str) -> None:
         _fail(run, "its worker was gone, and it was queued again")
     elif run.state not in ("failed", "cancelled"):
         raise IsoClipError(f"{run.label} is {run.state}: only what failed is taken up again")
+    if not _archive_failed(ObjectId(id_)):
+        raise IsoClipError(f"{run.label} was taken up again or changed just now: look again")
     queue = DelegatedOperationService()
-    queue.rerun_operation(ObjectId(id_))
-    queue.archive_operation(ObjectId(id_))
+    try:
+        queue.rerun_operation(ObjectId(id_))
+    except Exception:
+        queue.unarchive_operation(ObjectId(id_))
+        raise
 
 
 def put_away(dataset: fo.Dataset, id_: str) -> None:
@@ -117,6 +123,14 @@ def put_away(dataset: fo.Dataset, id_: str) -> None:
     if not run.ended:
         raise IsoClipError(f"{run.label} is {run.state}: cancel it first")
     DelegatedOperationService().archive_operation(ObjectId(id_))
+
+
+def _archive_failed(id_: ObjectId) -> bool:
+    """Archive a failed run; -> whether it was this call that did."""
+    # FiftyOne's own `archive_operation` does not tell who came first.
+    runs = RepositoryFactory.delegated_operation_repo()._collection
+    failed = {"_id": id_, "run_state": ExecutionRunState.FAILED, "archived": {"$ne": True}}
+    return bool(runs.update_one(failed, {"$set": {"archived": True}}).modified_count)
 
 
 def _fail(run: ScheduledRun, why: str) -> None:

@@ -259,6 +259,47 @@ def test_a_run_whose_worker_is_gone_is_taken_up_again(dataset: fo.Dataset, embed
             time.sleep(0.05)
 
 
+def test_of_two_who_take_up_the_same_run_one_does(
+    dataset: fo.Dataset, embedding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduled.cancel(dataset, embedding)
+    both_read, read = threading.Barrier(2), scheduled.find_scheduled
+
+    def find(*asked: Any) -> Any:
+        found = read(*asked)
+        both_read.wait(60)
+        return found
+
+    monkeypatch.setattr(scheduled, "find_scheduled", find)
+    refused: list[str] = []
+
+    def take_up() -> None:
+        try:
+            scheduled.take_up(dataset, embedding)
+        except IsoClipError as error:
+            refused.append(str(error))
+
+    both = [threading.Thread(target=take_up) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(60)
+    (again,) = scheduled.list_scheduled(dataset)
+    assert again.state == "queued" and again.id != embedding
+    assert len(refused) == 1 and "look again" in refused[0]
+
+
+def test_what_cannot_be_queued_again_stays_in_the_list(
+    dataset: fo.Dataset, embedding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduled.cancel(dataset, embedding)
+    runs = RepositoryFactory.delegated_operation_repo()
+    runs._collection.update_one({"_id": ObjectId(embedding)}, {"$set": {"rerunnable": False}})
+    with pytest.raises(ValueError, match="rerunnable"):
+        scheduled.take_up(dataset, embedding)
+    assert [run.id for run in scheduled.list_scheduled(dataset)] == [embedding]
+
+
 def test_a_worker_that_tells_no_steps_is_not_taken_for_dead(
     dataset: fo.Dataset, embedding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
