@@ -1,22 +1,32 @@
-"""Whether a store can be taken into a dataset: it is whole, and its images have a place here."""
+"""Whether a dataset can take a store: that is whole, fits the field, and has its images here."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import fiftyone as fo
 from bson import ObjectId
 
+from fiftyone_isoclip.dataset.fields import (
+    Origin,
+    claim_field,
+    dataset_of,
+    read_origin,
+    write_info,
+)
+from fiftyone_isoclip.dataset.targets import Fields
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files.listing import is_uri
 
 if TYPE_CHECKING:
-    from fiftyone_isoclip.shards import Shard, ShardStore
+    from fiftyone_isoclip.shards import Recipe, Shard, ShardStore
 
 _OWN = "file://"
+_RECIPE = "isoclip_store"
 
 
 def survey(store: ShardStore, dataset: fo.Dataset | None, media_root: str | None) -> int:
@@ -40,6 +50,45 @@ def survey(store: ShardStore, dataset: fo.Dataset | None, media_root: str | None
         if media_root is not None:
             _check_roots(shard.paths, roots, media_root)
     return images
+
+
+def check_field(dataset: fo.Dataset, field: str, recipe: Recipe) -> None:
+    """Refuse a field that holds something else than a store would bring.
+
+    Raises:
+        DatasetError: it has another type, or vectors of another checkpoint or another recipe.
+    """
+    fields = Fields.of(dataset_of(dataset), field, None)
+    if read_origin(dataset, field) is not None:
+        claim_field(dataset, field, origin_of(recipe), overwrite=False)
+    before = _read_recipe(dataset, field)
+    if before is None or before.fingerprint != recipe.fingerprint or recipe.fits(before):
+        return
+    if dataset.has_field(fields.source) and dataset.count(fields.source):
+        raise DatasetError(
+            f"embeddings of {recipe} were to go into field {field!r}, which took those of {before} "
+            "from a store before; choose another field"
+        )
+
+
+def _read_recipe(dataset: fo.Dataset, field: str) -> Recipe | None:
+    """That of the store which the field took embeddings from before; `embed` notes none."""
+    from fiftyone_isoclip.shards import Recipe
+
+    told = (getattr(dataset.get_field(field), "info", None) or {}).get(_RECIPE)
+    return None if told is None else Recipe(**told)
+
+
+def note_recipe(dataset: fo.Dataset, field: str, recipe: Recipe) -> None:
+    """Note on a field what made the vectors that it takes."""
+    before = _read_recipe(dataset, field)
+    if before is None or not recipe.fits(before):
+        write_info(dataset, field, _RECIPE, asdict(recipe))
+
+
+def origin_of(recipe: Recipe) -> Origin:
+    """What is known of the vectors of a store once they are in a field."""
+    return Origin(recipe.checkpoint, recipe.fingerprint, recipe.dim)
 
 
 def local_path(path: str, media_root: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -12,16 +13,13 @@ import fiftyone.core.utils as fou
 
 from fiftyone_isoclip.dataset.fields import (
     DEFAULT_FIELD,
-    Origin,
     claim_field,
-    dataset_of,
     declare_field,
     need_origin,
-    read_origin,
 )
 from fiftyone_isoclip.dataset.import_desk import Desk
 from fiftyone_isoclip.dataset.import_rows import pieces
-from fiftyone_isoclip.dataset.import_survey import survey
+from fiftyone_isoclip.dataset.import_survey import check_field, note_recipe, origin_of, survey
 from fiftyone_isoclip.dataset.keeping import Keeping
 from fiftyone_isoclip.dataset.locks import hold, one_writer, told_if_away
 from fiftyone_isoclip.dataset.targets import Fields
@@ -31,6 +29,8 @@ from fiftyone_isoclip.errors import DatasetError
 if TYPE_CHECKING:  # no model is needed, and torch takes seconds
     from fiftyone_isoclip.dataset.embeddings import Progress
     from fiftyone_isoclip.shards import ShardStore
+
+logger = logging.getLogger(__name__)
 
 SAMPLES = "the samples of a store"
 """Held while samples are added, so that of two imports only one makes those that are missing."""
@@ -110,10 +110,11 @@ def import_store(
     with told_if_away(str(getattr(dataset, "name", dataset))):
         into = _find(dataset)
         if into is not None:
-            _check_field(into, field, _origin_of(opened))
+            check_field(into, field, opened.manifest.recipe)
         images = survey(opened, into, media_root)
         if into is None:
             into = _make(str(dataset))
+    _tell_if_passing(into)
     counts = _fill(into, field, opened, on_samples, media_root, images, progress)
     return ImportReport(
         dataset=into.name,
@@ -135,11 +136,13 @@ def _find(dataset: str | fo.Dataset) -> fo.Dataset | None:
     return dataset
 
 
-def _check_field(dataset: fo.Dataset, field: str, origin: Origin) -> None:
-    """Refuse a field that holds something else before the store is read."""
-    Fields.of(dataset_of(dataset), field, None)
-    if read_origin(dataset, field) is not None:
-        claim_field(dataset, field, origin, overwrite=False)
+def _tell_if_passing(dataset: fo.Dataset) -> None:
+    if not dataset.persistent:
+        logger.warning(
+            "Dataset %r is not persistent: FiftyOne deletes it when its database stops, and what "
+            "is imported now with it; dataset.persistent = True keeps it",
+            dataset.name,
+        )
 
 
 def _make(name: str) -> fo.Dataset:
@@ -160,11 +163,13 @@ def _fill(
     progress: Progress,
 ) -> Counter[str]:
     """Write what the dataset lacks, and count what it has then."""
-    fields = Fields.of(dataset, field, None)
+    fields, recipe = Fields.of(dataset, field, None), store.manifest.recipe
     keeping = insist(dataset, lambda: Keeping.choose(dataset, fields, on_samples))
 
     def prepare() -> None:
-        claim_field(dataset, field, _origin_of(store), overwrite=False)
+        check_field(dataset, field, recipe)  # of two imports at once the first decides
+        claim_field(dataset, field, origin_of(recipe), overwrite=False)
+        note_recipe(dataset, field, recipe)
         declare_field(dataset, fields.source, fo.StringField)
         declare_field(dataset, fields.error, fo.StringField)
         keeping.open()
@@ -205,8 +210,3 @@ def _count(desk: Desk, store: ShardStore, media_root: str | None) -> Counter[str
             f"{first}: something else changed it meanwhile; import again"
         )
     return counts
-
-
-def _origin_of(store: ShardStore) -> Origin:
-    recipe = store.manifest.recipe
-    return Origin(recipe.checkpoint, recipe.fingerprint, recipe.dim)

@@ -227,6 +227,36 @@ class TestWhatItMeets:
         assert state_of(dataset) == before
         assert import_store(store.uri, dataset, field="other").written == 3
 
+    @pytest.mark.parametrize("other", [{"precision": "bf16"}, {"decoding": "fast"}])
+    def test_vectors_of_two_recipes_are_not_mixed(self, name, tmp_path, other):
+        """The same weights in another precision, or of pictures that were read another way."""
+        import_store(make_store(tmp_path / "s", nowhere(3)).uri, name)
+        dataset = fo.load_dataset(name)
+        before = state_of(dataset)
+        recipe = replace(RECIPE, **other)
+        store = make_store(tmp_path / "t", nowhere(5), recipe=recipe)
+        told = f"{recipe.precision}, {recipe.decoding} decoding .* took .* float32, exact decoding"
+        with pytest.raises(DatasetError, match=told):
+            import_store(store.uri, name)
+        assert state_of(dataset) == before
+        again = make_store(tmp_path / "u", nowhere(5), recipe=replace(RECIPE, checkpoint="alias"))
+        assert import_store(again.uri, name).written == 2
+        dataset.clear_sample_field(FIELD)
+        dataset.clear_sample_field(f"{FIELD}_source")
+        assert import_store(store.uri, name).written == 5
+        with pytest.raises(DatasetError, match="choose another field"):
+            import_store(again.uri, name)
+
+    def test_a_dataset_that_will_be_deleted_is_told(self, name, tmp_path, caplog):
+        store = make_store(tmp_path / "s", nowhere(2))
+        dataset = fo.Dataset(name)
+        import_store(store.uri, name)
+        assert f"{name!r} is not persistent" in caplog.text
+        caplog.clear()
+        dataset.persistent = True
+        import_store(store.uri, name)
+        assert "persistent" not in caplog.text
+
     def test_what_is_damaged_or_not_complete_is_refused_before_anything_is_written(
         self, name, tmp_path
     ):
