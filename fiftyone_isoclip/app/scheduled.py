@@ -86,10 +86,11 @@ def cancel(dataset: fo.Dataset, id_: str) -> None:
     Raises:
         IsoClipError: there is no such run, or it has ended.
     """
-    run = find_scheduled(dataset, id_)
-    if run.ended:
-        raise IsoClipError(f"{run.label} is {run.state} already")
-    _fail(run, CANCELLED)
+    # Its worker may begin or end it meanwhile.
+    while not (run := find_scheduled(dataset, id_)).ended:
+        if _fail(run, CANCELLED):
+            return
+    raise IsoClipError(f"{run.label} is {run.state} already")
 
 
 def take_up(dataset: fo.Dataset, id_: str) -> None:
@@ -133,8 +134,12 @@ def _archive_failed(id_: ObjectId) -> bool:
     return bool(runs.update_one(failed, {"$set": {"archived": True}}).modified_count)
 
 
-def _fail(run: ScheduledRun, why: str) -> None:
-    DelegatedOperationService().set_failed(ObjectId(run.id), result=ExecutionResult(error=why))
+def _fail(run: ScheduledRun, why: str) -> bool:
+    """Mark a run as failed; -> False if it is no longer in the state it was read in."""
+    held = ExecutionRunState.RUNNING if run.state == "silent" else run.state
+    told = ExecutionResult(error=why)
+    failed = DelegatedOperationService().set_failed(ObjectId(run.id), told, required_state=held)
+    return failed is not None
 
 
 def _read(operation: Any) -> ScheduledRun:

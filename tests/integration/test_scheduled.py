@@ -289,6 +289,36 @@ def test_of_two_who_take_up_the_same_run_one_does(
     assert len(refused) == 1 and "look again" in refused[0]
 
 
+def test_what_ended_or_was_begun_meanwhile_is_looked_at_again(
+    dataset: fo.Dataset, embedding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, id_ = DelegatedOperationService(), ObjectId(embedding)
+    read, meanwhile = scheduled.find_scheduled, [service.set_completed, service.set_running]
+
+    def find(*asked: Any) -> Any:
+        found = read(*asked)
+        if meanwhile:
+            meanwhile.pop()(id_)
+        return found
+
+    monkeypatch.setattr(scheduled, "find_scheduled", find)
+    with pytest.raises(IsoClipError, match="completed already"):
+        scheduled.cancel(dataset, embedding)
+    assert service.get(id_).run_state == "completed"
+    service.set_queued(id_)
+    meanwhile.append(service.set_running)
+    scheduled.cancel(dataset, embedding)
+    assert read(dataset, embedding).state == "cancelled"
+    # A silent worker's run that is at its end after all is not queued again.
+    service.set_running(id_)
+    _say_nothing_for(embedding, scheduled.SILENT_SECONDS + 1)
+    meanwhile.append(service.set_completed)
+    with pytest.raises(IsoClipError, match="look again"):
+        scheduled.take_up(dataset, embedding)
+    (run,) = scheduled.list_scheduled(dataset)
+    assert (run.id, run.state) == (embedding, "completed")
+
+
 def test_what_cannot_be_queued_again_stays_in_the_list(
     dataset: fo.Dataset, embedding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
