@@ -36,6 +36,21 @@ class ModelQueries(ThreadViews):
 
     _dataset: Any
 
+    def __repr__(self) -> str:
+        """What is indexed and how, in a line."""
+        config = self.config
+        try:
+            held = f"{self.total_index_size} vectors"
+        except DatasetError:  # a database that is away is no reason not to be shown
+            held = "vectors out of reach"
+        where = config.embeddings_field or "no field"
+        return (
+            f"<{type(self).__name__} {self.key!r} in {config.method}: {held} of {where}, "
+            f"band {config.band}>"
+        )
+
+    __str__ = __repr__  # FiftyOne's writes out everything it would store
+
     def image_map(self) -> EmbeddingMap | None:
         """What plain embeddings go through to be compared as images; None compares them as is."""
         raise NotImplementedError

@@ -70,6 +70,7 @@ def build_similarity(
     check_key(brain_key)
     register()
     check_storage(storage)
+    _check_address(backend, uri)
     loaded = load_model(model) if isinstance(model, str) else model
     check_brain_key(dataset, brain_key)
     find_centre(dataset, loaded.band, field, patches_field)
@@ -93,6 +94,14 @@ def build_similarity(
         if dataset.has_brain_run(brain_key):
             dataset.delete_brain_run(brain_key)
         raise
+
+
+def _check_address(backend: str, uri: str | None) -> None:
+    if uri and backend == "faiss":
+        raise DatasetError(
+            "uri= is the address of a database, and backend='faiss' keeps vectors in memory; name "
+            "the database as well, such as backend='lancedb', or leave uri out"
+        )
 
 
 def _load(dataset: fo.Dataset, brain_key: str, said: dict[str, Any]) -> FaissSimilarityIndex:

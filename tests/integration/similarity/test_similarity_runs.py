@@ -265,6 +265,21 @@ def plain_queries(index: FaissSimilarityIndex, count: int) -> Floats:
     return np.asarray(index.settle().images.vectors[:count], dtype=np.float32)
 
 
+def test_an_address_without_a_database_is_refused_before_anything_is_embedded(
+    dataset: fo.Dataset,
+) -> None:
+    with pytest.raises(DatasetError, match="name the database as well, such as backend='lancedb'"):
+        build_similarity(dataset, NAME, brain_key="found", uri="/somewhere/vectors")
+    assert (dataset.list_brain_runs(), dataset.has_field(FIELD)) == ([], False)
+
+
+def test_an_index_is_shown_in_a_line(dataset: fo.Dataset, ids: list[str], clip: Clip) -> None:
+    write_origin(dataset, FIELD, Origin(NAME, clip.fingerprint, clip.dim))
+    index = compute(dataset, brain_key="found", embeddings_field=FIELD)
+    told = f"'found' in faiss: {len(ids)} vectors of {FIELD}, band {clip.image_band}"
+    assert str(index) == repr(index) == f"<FaissSimilarityIndex {told}>"
+
+
 def test_an_unknown_storage_is_refused_before_anything_is_embedded(dataset: fo.Dataset) -> None:
     with pytest.raises(VectorError, match="float32 or float16; got 'int8'"):
         build_similarity(dataset, "isoclip-demo", brain_key="half", storage="int8")

@@ -93,6 +93,20 @@ def test_a_new_process_finds_the_same_while_this_one_goes_on(dataset, ids, tmp_p
     assert found == right
 
 
+def test_an_index_is_shown_in_a_line_even_if_its_database_is_away(
+    dataset, ids, clip, backend, address, monkeypatch
+):
+    def fail(table):
+        raise DatasetError("it is away")
+
+    index = build(dataset, backend, address)
+    told = f"<TableSimilarityIndex 'found' in {backend}: {{}} of {FIELD}, band {clip.image_band}>"
+    assert str(index) == repr(index) == told.format(f"{N} vectors")
+    with index.tables() as tables:
+        monkeypatch.setattr(type(tables.images), "count", fail)
+    assert str(index) == told.format("vectors out of reach")
+
+
 def test_deleting_the_run_leaves_nothing_in_the_database(dataset, ids, backend, address):
     index = build(dataset, backend, address)
     tables = index.backend.open()
