@@ -58,6 +58,13 @@ def brain_choices(dataset: fo.Dataset) -> dict[str, str]:
     }
 
 
+def stale_choices(dataset: fo.Dataset) -> dict[str, str]:
+    """What can be brought up to date: the runs, and the indexes in databases that are built."""
+    found = [run.key for run in list_brain_runs(dataset) if run.in_database and run.complete]
+    shown = brain_choices(dataset)
+    return run_choices(dataset) | {key: shown[key] for key in found if not dataset.has_run(key)}
+
+
 def choose_run(inputs: types.Object, ctx: Context, choices: Mapping[str, str]) -> str | None:
     """A run from a list, the latest unless another is asked for; None if that one is not there."""
     view = types.DropdownView()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 import fiftyone.operators.types as types
@@ -17,15 +17,24 @@ from fiftyone_isoclip.app.run_forms import (
     count_fields,
     describe_counts,
     run_choices,
+    stale_choices,
     view_asks_for,
 )
 from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
-from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, list_brain_runs
+from fiftyone_isoclip.dataset.brain_runs import (
+    delete_brain_run,
+    is_index,
+    list_brain_runs,
+    need_index,
+)
 from fiftyone_isoclip.dataset.fields import check_key
 from fiftyone_isoclip.dataset.locks import hold
 from fiftyone_isoclip.dataset.runs import delete_run, load_run, rename_run
 from fiftyone_isoclip.dataset.staleness import find_staleness
 from fiftyone_isoclip.errors import DatasetError
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.dataset.similarity_refresh import RefreshReport
 
 
 class DeleteRun(SteppedOperator):
@@ -157,12 +166,14 @@ class Rerun(SteppedOperator):
 
     def fill_form(self, ctx: Context, inputs: types.Object) -> None:
         """The form."""
-        choices = run_choices(ctx.dataset)
+        choices = stale_choices(ctx.dataset)
         if not choices:
             refuse(inputs, NO_RUNS)
             return
         chosen = choose_run(inputs, ctx, choices)
-        if chosen is not None:
+        if chosen is not None and not ctx.dataset.has_run(chosen):
+            _explain_index(ctx.dataset, chosen, inputs)
+        elif chosen is not None:
             run = load_run(ctx.dataset, chosen)
             explain(inputs, "found", f"Since the run: {find_staleness(ctx.dataset, run)}.")
             explain(
@@ -179,9 +190,16 @@ class Rerun(SteppedOperator):
     def steps(self, ctx: Context) -> Steps[dict[str, Any]]:
         """See what changed, embed it, and find the same again."""
         from fiftyone_isoclip.dataset.reruns import find_again, refresh_embeddings
+        from fiftyone_isoclip.dataset.similarity_refresh import refresh_similarity
 
-        dataset = ctx.dataset
-        run = load_run(dataset, ctx.params["key"])
+        dataset, key = ctx.dataset, ctx.params["key"]
+        if not dataset.has_run(key) and is_index(dataset, key):
+            report = yield from follow(
+                "Embedding, and copying into the index",
+                lambda tell: refresh_similarity(dataset, key, progress=by_bar(tell)),
+            )
+            return _told(report)
+        run = load_run(dataset, key)
         yield Step("Looking for what changed")
         stale = find_staleness(dataset, run, thorough=True)
         embedded = yield from follow(
@@ -213,6 +231,31 @@ class Rerun(SteppedOperator):
         outputs.str("found", label="Found now")
         outputs.str("key", label="Saved view and run")
         return outputs
+
+
+def _explain_index(dataset: fo.Dataset, key: str, inputs: types.Object) -> None:
+    from fiftyone_isoclip.dataset.similarity_refresh import find_index_staleness
+
+    index = need_index(dataset, key)
+    explain(inputs, "found", f"Since it was filled: {find_index_staleness(dataset, index)}.")
+    explain(
+        inputs,
+        "writes",
+        f"New and changed images are embedded; then the tables in {index.backend} hold what the "
+        f"field {index.field} holds. What they held before cannot be brought back.",
+    )
+
+
+def _told(report: RefreshReport) -> dict[str, Any]:
+    embedded = report.embedded
+    return {
+        "key": report.key,
+        "since": str(report.stale),
+        "computed": 0 if embedded is None else embedded.computed,
+        "n_failed": 0 if embedded is None else len(embedded.failed),
+        "counts": {"vectors": report.vectors},
+        "found": f"{report.vectors} vectors",
+    }
 
 
 def _loss(dataset: fo.Dataset, key: str) -> str:

@@ -40,6 +40,7 @@ _HOMES = {
     "search": ["SimilarReport", "find_similar"],
     "similarity": ["FaissSimilarityConfig", "FaissSimilarityIndex"],
     "similarity_changes": ["IndexChanges", "find_changes"],
+    "similarity_refresh": ["RefreshReport", "refresh_similarity"],
     "similarity_runs": ["build_similarity"],
     "staleness": ["Staleness", "find_staleness"],
     "tuning": ["tune_band"],

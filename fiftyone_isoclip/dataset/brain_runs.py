@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import fiftyone as fo
 from fiftyone.core.brain import BrainMethod
@@ -21,8 +22,9 @@ BrainKind = Literal["index", "map"]
 class BrainRun:
     """One index of this package, or one map; a map does not say what it was made from.
 
-    ``backend`` is what answers an index: "faiss", or the database that holds its vectors. One that
-    is not ``complete`` is being built, or its building was killed.
+    ``backend`` is what answers an index: "faiss", or the database that holds its vectors; what
+    these are a copy of is ``copied``. One that is not ``complete`` is being built, or its building
+    was killed.
     """
 
     key: str
@@ -33,6 +35,8 @@ class BrainRun:
     checkpoint: str | None = None
     band: str | None = None
     backend: str | None = None
+    patches_field: str | None = None
+    copied: Mapping[str, Any] | None = None
 
     @property
     def what(self) -> str:
@@ -56,7 +60,9 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
         config = info.config
         if isinstance(config, (FaissSimilarityConfig, TableConfig)):
             made = (config.embeddings_field, config.checkpoint, config.band, config.method)
-            found.append(BrainRun(key, "index", info.timestamp, is_built(dataset, key), *made))
+            of = (config.patches_field, getattr(config, "copied", None))
+            whole = is_built(dataset, key)
+            found.append(BrainRun(key, "index", info.timestamp, whole, *made, *of))
     for key in dataset.list_brain_runs(type="visualization"):
         found.append(BrainRun(key, "map", dataset.get_brain_info(key).timestamp))
     return sorted(found, key=lambda run: run.time or datetime.min, reverse=True)
@@ -65,6 +71,21 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
 def is_built(dataset: fo.Dataset, key: str) -> bool:
     """Whether a brain run has results: it is not being built, and its building was not killed."""
     return dataset.has_brain_run(key) and bool(BrainMethod._get_run_doc(dataset, key).results)
+
+
+def need_index(dataset: fo.Dataset, key: str) -> BrainRun:
+    """A similarity index of this package that is built.
+
+    Raises:
+        DatasetError: there is none of this key.
+    """
+    found = {run.key: run for run in list_brain_runs(dataset) if run.kind == "index"}
+    if key in found and found[key].complete:
+        return found[key]
+    there = ", ".join(name for name, run in found.items() if run.complete) or "none"
+    raise DatasetError(
+        f"dataset {dataset.name!r} has no index {key!r} that is built; its indexes: {there}"
+    )
 
 
 def is_index(dataset: fo.Dataset, key: str) -> bool:

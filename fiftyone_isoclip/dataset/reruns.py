@@ -87,7 +87,7 @@ def refresh_embeddings(
         return None
     origin = need_origin(dataset, field)
     samples = dataset.load_run_view(run.key)
-    if origin.band is not None or not _is_due(samples, field, origin.fingerprint):
+    if origin.band is not None or not is_due(samples, Fields(field), origin.fingerprint):
         return None
     return embed(samples, clip_for(origin), field, progress=progress)
 
@@ -114,8 +114,9 @@ def _verb(run: SavedRun) -> Callable[..., object]:
     return verb
 
 
-def _is_due(samples: Any, field: str, fingerprint: str) -> bool:
-    targets = list_targets(samples, Fields(field))
+def is_due(samples: Any, fields: Fields, fingerprint: str) -> bool:
+    """Whether images, or boxes on them, are new or have changed since they were embedded."""
+    targets = list_targets(samples, fields)
     return any(
         target.source is None
         or ((now := target.source_now(fingerprint)) and not target.is_current(now))

@@ -87,8 +87,10 @@ def count_held(samples: Any, field: str) -> Held:
     return next((Held(**found) for found in samples._aggregate(post_pipeline=stages)), Held())
 
 
-def sum_sources(samples: Any, field: str) -> list[int]:
+def sum_sources(samples: Any, field: str, labels: str | None = None) -> list[int]:
     """A checksum of who has a vector made from what, in each of 256 parts of the samples.
+
+    With ``labels``, the path of a label field, it is of its labels instead.
 
     Up to 256, the number of sums that differ is the least number of vectors that do. The database
     works it out, and nothing but the sums is read.
@@ -98,7 +100,9 @@ def sum_sources(samples: Any, field: str) -> list[int]:
     source, held = f"${field}_source", f"${field}_source" if in_files else f"${field}"
     id_ = {"$toString": "$_id"}
     whole = {"$toHashedIndexKey": {"$concat": [id_, " ", {"$ifNull": [source, UNKNOWN]}]}}
+    inside = [{"$unwind": f"${labels}"}, {"$replaceRoot": {"newRoot": f"${labels}"}}]
     stages = [
+        *(inside if labels else []),
         {"$match": {"$expr": {"$gt": [held, None]}}},
         # The last byte of an id counts up. A sum of longs must not leave what a double holds.
         {

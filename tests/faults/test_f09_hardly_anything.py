@@ -177,6 +177,7 @@ VERBS: dict[str, Callable[[Case], Any]] = {
     "map_embeddings": lambda c: verbs.map_embeddings(c.samples),
     "tune_band": lambda c: verbs.tune_band(c.samples, copies=True),
     "build_similarity": lambda c: verbs.build_similarity(c.samples, MODEL, brain_key="found"),
+    "refresh_similarity": lambda c: verbs.refresh_similarity(c.dataset, "found"),
     "find_changes": lambda c: [
         verbs.find_changes(c.dataset.load_brain_results(key))
         for key in c.dataset.list_brain_runs(type="similarity")
@@ -231,6 +232,7 @@ EXPECTED: dict[str, Callable[[Case, Any], bool]] = {
     "find_leaks": lambda c, r: r.n_leaked == (c.n if c.copies else 0),
     "build_similarity": lambda c, r: r.total_index_size == c.dataset.count(FIELD),
     "find_changes": lambda _, r: not any(r),
+    "refresh_similarity": lambda c, r: r.vectors == c.dataset.count(FIELD) and not r.stale,
     "find_similar": lambda c, r: len(r.ids) == c.samples.count(FIELD),
     "find_staleness": lambda _, r: not r,
     "fit_centre": lambda c, r: r.n == c.held,

@@ -56,6 +56,7 @@ WRITERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]] = {
     "map_embeddings": ((), {"brain_key": "held"}, ("held",)),
     "name_cluster": (("held", "0", "one"), {}, ("held",)),
     "name_clusters_by": (("held", "tags"), {}, ("held",)),
+    "refresh_similarity": (("held",), {}, ("held",)),
     "rename_run": (("other", "held"), {}, ("held",)),
     "rerun": (("held",), {}, ("held",)),
     "resolve_duplicates": (("held",), {}, ("held",)),

@@ -16,6 +16,7 @@ from fiftyone_isoclip.app.run_forms import describe_counts, describe_kind
 from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
 from fiftyone_isoclip.dataset.overview import FieldOverview, list_fields
 from fiftyone_isoclip.dataset.runs import SavedRun, list_runs, load_run
+from fiftyone_isoclip.dataset.similarity_refresh import find_index_staleness
 from fiftyone_isoclip.dataset.staleness import find_staleness
 from fiftyone_isoclip.errors import DatasetError
 
@@ -140,7 +141,13 @@ def _draw_brain(ctx: Context, page: Page) -> None:
         if not run.complete:
             told = "It was not built to its end. Unless somebody does it now, delete it"
             card.notice(f"{told} and build it again.", "warning")
-        card.row().button("Delete", "delete", key=run.key)
+        row = card.row()
+        if run.in_database and run.complete and not ctx.dataset.has_run(run.key):
+            stale = find_index_staleness(ctx.dataset, run)
+            if stale:
+                card.notice(f"Since then: {stale}.", "warning")
+            row.button("Bring up to date", "bring_up_to_date", primary=bool(stale), key=run.key)
+        row.button("Delete", "delete", key=run.key)
 
 
 def _when(time: datetime | None) -> str:

@@ -78,6 +78,7 @@ class TableSimilarityIndex(TableRows):
     ) -> Any:
         """See FiftyOne's `SimilarityIndex`: ids for a query; None is refused."""
         self._check_asked(query, reverse, aggregation)
+        self.check_weights()
         vectors, is_single = self._vectors(query)
         if aggregation is not None:
             vectors, is_single = vectors.mean(axis=0, keepdims=True), True

@@ -18,6 +18,7 @@ from fiftyone_isoclip.dataset.indexed import (
     saved_map,
     without_known,
 )
+from fiftyone_isoclip.dataset.similarity_backends.copied import look_at_field
 from fiftyone_isoclip.dataset.similarity_backends.tables import Float32s, Rows, Tables
 from fiftyone_isoclip.dataset.similarity_blocks import read_blocks
 from fiftyone_isoclip.dataset.similarity_map import choose_map
@@ -96,7 +97,10 @@ class TableRows(ModelQueries):
             VectorError: the field holds vectors of another dim by now.
         """
         self.config.check_owner(self._dataset, self.key)
-        self._check_weights()
+        self.check_weights()
+        copied = look_at_field(
+            self._dataset, self.config.embeddings_field, self.config.patches_field
+        )
         gone = set(self._list_ids()[0])
         count = 0
         for block in self.read_field():
@@ -108,6 +112,9 @@ class TableRows(ModelQueries):
         with self.tables() as tables:
             for table in tables.all:
                 table.settle()
+        self.config.copied = copied  # as before the first row was read
+        if self.key is not None:
+            self.save_config()
 
     def add_to_index(
         self,
@@ -255,7 +262,12 @@ class TableRows(ModelQueries):
             for table in tables.all if len(ids) else ():
                 table.remove(ids)
 
-    def _check_weights(self) -> None:
+    def check_weights(self) -> None:
+        """Refuse a field that was embedded with other weights since.
+
+        Raises:
+            DatasetError: it was.
+        """
         origin, built = self._origin(), self.config.fingerprint
         if origin is not None and built not in (None, origin.fingerprint):
             raise DatasetError(

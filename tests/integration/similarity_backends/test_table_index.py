@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 
 from fiftyone_isoclip.dataset import build_similarity, embed
-from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, list_brain_runs
+from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, list_brain_runs, need_index
 from fiftyone_isoclip.dataset.fields import Origin, write_origin
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_backends.lancedb import LanceDBConfig
 from fiftyone_isoclip.dataset.similarity_changes import find_changes
+from fiftyone_isoclip.dataset.similarity_refresh import find_index_staleness, refresh_similarity
+from fiftyone_isoclip.dataset.staleness import Staleness
 from fiftyone_isoclip.encoder import Clip, load_clip
 from fiftyone_isoclip.errors import DatasetError, VectorError
-from tests.galleries import add_pictures, paint_gallery
+from tests.galleries import add_pictures, paint_gallery, paint_picture
 from tests.integration.similarity.oracles import (
     EXACT,
     FIELD,
@@ -276,12 +278,57 @@ def test_an_index_that_was_built_of_nothing_remembers_its_first_vectors(
         assert (each.config.texts_table is None) == (model is None)
 
 
-def test_f13_a_field_of_other_weights_is_not_filled_in(
-    dataset: fo.Dataset, index: TableSimilarityIndex, clip: Clip
+def test_f13_a_field_of_other_weights_is_neither_filled_in_nor_searched(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], clip: Clip
 ) -> None:
     write_origin(dataset, FIELD, Origin("isoclip-other", "0" * 64, clip.dim))
     with pytest.raises(DatasetError, match=r"weights [0-9a-f]{12}.*isoclip-other.*build it again"):
         index.fill()
+    with pytest.raises(DatasetError, match=r"isoclip-other.*build it again"):
+        refresh_similarity(dataset, "found")
+    dataset._brain_cache.clear()
+    for query in (ids[0], "red"):
+        with pytest.raises(DatasetError, match=r"isoclip-other.*build it again"):
+            found_by(dataset, query, k=1)
+
+
+def stale(dataset: fo.Dataset) -> Staleness:
+    return find_index_staleness(dataset, need_index(dataset, "found"))
+
+
+@pytest.mark.parametrize("patches_field", [None, "boxes"])
+def test_an_index_that_no_longer_fits_its_field_says_so_and_is_brought_up_to_date(
+    dataset: fo.Dataset, tmp_path: Path, folder: Path, patches_field: str | None
+) -> None:
+    ids = add_pictures(dataset, paint_gallery(tmp_path, 6))
+    for sample in dataset:
+        sample["boxes"] = fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 0.5, 0.5])])
+        sample.save()
+    build(dataset, folder, patches_field=patches_field)
+    assert stale(dataset) == Staleness()
+    dataset.select(ids[:2]).tag_samples("seen")
+    assert stale(dataset) == Staleness()
+
+    paint_picture(77).save(dataset[ids[1]].filepath)
+    model = load_model(NAME, **EXACT)
+    embed(dataset, model, FIELD, patches_field=patches_field, progress=False)
+    assert stale(dataset) == Staleness(changed=1)
+    paint_picture(99).save(tmp_path / "late.png")
+    (late,) = add_pictures(dataset, [tmp_path / "late.png"])
+    sample = dataset[late]
+    sample["boxes"] = fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 0.5, 0.5])])
+    sample.save()
+    assert stale(dataset) == Staleness(added=1, changed=1)
+    dataset.delete_samples(ids[4:])
+    assert stale(dataset).removed == 1
+
+    report = refresh_similarity(dataset, "found", progress=False)
+
+    assert (report.vectors, report.embedded and report.embedded.computed) == (5, 1)
+    assert stale(dataset) == Staleness()
+    loaded = dataset.load_brain_results("found")
+    assert not find_changes(loaded)
+    assert not refresh_similarity(dataset, "found", progress=False).stale
 
 
 def test_patches_are_searched_by_label(

@@ -12,10 +12,11 @@ import pytest
 
 from fiftyone_isoclip import build_similarity, embed
 from fiftyone_isoclip.app.index import BuildSimilarityIndex
-from fiftyone_isoclip.app.runs import DeleteRun
+from fiftyone_isoclip.app.runs import DeleteRun, Rerun
+from fiftyone_isoclip.dataset.places import side_folder
 from tests.operators import Offered
 from tests.panels import Panel, texts
-from tests.pictures import draw_many
+from tests.pictures import draw, draw_many
 
 pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
 
@@ -37,8 +38,8 @@ def _no_address_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "tables"
+def folder(dataset: fo.Dataset) -> Path:
+    return side_folder() / "indexes" / str(dataset._doc.id) / "tables"
 
 
 def tables_in(folder: Path) -> set[str]:
@@ -111,6 +112,32 @@ def test_the_tab_runs_says_where_it_lies_and_deleting_takes_the_tables_along(
     assert (dataset.list_brain_runs(), tables_in(folder)) == ([], set())
 
 
+def test_an_index_that_no_longer_fits_its_field_is_announced_and_brought_up_to_date(
+    dataset: fo.Dataset, ids: list[str], folder: Path, fill: Fill, pictures: Path, checkpoint: str
+) -> None:  # fmt: skip
+    build(dataset, folder)
+    assert "Since then" not in texts(Panel(dataset, "runs").send())
+    fill(draw_many(pictures / "more", 2, first_seed=30))
+    draw(Path(dataset[ids[1]].filepath), 40)
+    refresh = Offered(Rerun, dataset)
+    result = refresh.run(**refresh.defaults(key=KEY))
+    assert (result["computed"], result["counts"]) == (3, {"vectors": 8})
+    embed(dataset, checkpoint, progress=False)
+    draw(Path(dataset[ids[2]].filepath), 41)
+    embed(dataset, checkpoint, progress=False)
+    dataset.delete_samples(ids[4:])
+
+    stale, panel = "2 images removed, 1 embedding or more made anew", Panel(dataset, "runs")
+    assert f"Since then: {stale}." in texts(panel.send())
+    panel.press("Bring up to date")
+    assert stale in refresh.form(key=KEY)["found"]["view"]["label"]
+    result = refresh.run(**refresh.defaults(key=KEY))
+
+    assert (result["since"], result["found"]) == (stale, "6 vectors")
+    assert dataset.load_brain_results(KEY).total_index_size == 6
+    assert "Since then" not in texts(Panel(dataset, "runs").send())
+
+
 def test_a_run_stays_where_its_tables_cannot_be_deleted(
     dataset: fo.Dataset, ids: list[str], folder: Path
 ) -> None:
@@ -127,13 +154,13 @@ def test_a_run_stays_where_its_tables_cannot_be_deleted(
 
 
 def test_replacing_takes_the_earlier_tables_away_but_not_for_a_database_that_is_away(
-    dataset: fo.Dataset, ids: list[str], folder: Path, tmp_path: Path
+    dataset: fo.Dataset, ids: list[str], folder: Path
 ) -> None:
     build(dataset, folder)
-    earlier = tables_in(folder)
-    (tmp_path / "file").write_bytes(b"")
+    earlier, file = tables_in(folder), folder.parent / "file"
+    file.write_bytes(b"")
     offered = Offered(BuildSimilarityIndex, dataset)
-    away = offered.defaults(replace=True, backend="lancedb", uri=str(tmp_path / "file" / "x"))
+    away = offered.defaults(replace=True, backend="lancedb", uri=str(file / "x"))
     assert "did not do what was asked" in offered.run(**away)["error"]
     assert tables_in(folder) == earlier
     assert dataset.sort_by_similarity(ids[0], k=1, brain_key=KEY).values("id") == [ids[0]]
