@@ -22,6 +22,7 @@ OK, FAILED = "ok", "failed"
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.parquet")
 
 _KEY = b"isoclip"
+_CODEC = "zstd"
 
 
 class DamagedShardError(StoreError):
@@ -94,7 +95,7 @@ class Shard:
             pa.table(columns, metadata={_KEY: json.dumps(record)}),
             file,
             use_dictionary=["status", "reason"],
-            compression=dict.fromkeys(columns.keys() - {"embedding"}, "zstd"),
+            compression=dict.fromkeys(columns.keys() - {"embedding"}, _CODEC),
             row_group_size=max(n, 1),
         )
         return bytes(file.getvalue())
@@ -106,7 +107,7 @@ class Shard:
         Raises:
             DamagedShardError: it is not what was written.
             StoreError: it is sound but of another recipe, memory ran out, or this pyarrow lacks
-                something.
+                the codec.
         """
         try:
             table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
@@ -116,13 +117,12 @@ class Shard:
             sound = record["sha256"] == shard._checksum(recipe) and shard.name == name
         except MemoryError as error:  # a sound shard may meet that too, and must not be given up
             raise StoreError(f"{name} cannot be read: there is not enough memory") from error
-        except pa.ArrowNotImplementedError as error:
-            raise StoreError(
-                f"{name} cannot be read by pyarrow {pa.__version__} as it is built here ({error}); "
-                "read it with one that has all codecs, such as that of `pip install pyarrow`, or "
-                "remove that file and embed its images again"
-            ) from error
         except Exception as error:  # garbage meets every corner of a decoder
+            if not pa.Codec.is_available(_CODEC):
+                raise StoreError(
+                    f"{name} cannot be read: this build of pyarrow {pa.__version__} has no "
+                    f"{_CODEC}; install one that has it, such as that of `pip install pyarrow`"
+                ) from error
             raise DamagedShardError(f"it is no whole shard ({type(error).__name__})") from error
         if not sound:
             raise DamagedShardError("its content is not what its checksum or its name says")

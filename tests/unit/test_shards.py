@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,18 +199,21 @@ def in_a_codec_that_nobody_has(content):
         changed = content[:place] + bytes([lzo]) + content[place + 1 :]
         try:
             pq.ParquetFile(pa.BufferReader(changed)).read()
-        except pa.ArrowNotImplementedError:
-            return changed
-        except (pa.ArrowException, OSError, ValueError):
-            continue
+        except OSError as error:
+            if "LZO" in str(error):
+                return changed
     raise AssertionError("no codec is named")
 
 
-def test_f19_a_shard_that_this_pyarrow_cannot_decode_is_not_removed(made, engine, folder, tmp_path):
+def test_f19_a_shard_in_a_codec_that_pyarrow_lacks_is_not_removed(
+    made, engine, folder, tmp_path, monkeypatch
+):
+    # LZO is in no pyarrow; that it has no Zstandard can only be said here, not brought about.
+    monkeypatch.setattr(pa, "Codec", SimpleNamespace(is_available=lambda name: False))
     path = tmp_path / "store" / "shards" / made.store.names()[0]
     path.write_bytes(in_a_codec_that_nobody_has(path.read_bytes()))
     before = bytes_of(tmp_path / "store")
-    with pytest.raises(StoreError, match=f"{path.name} cannot be read by pyarrow .*LZO"):
+    with pytest.raises(StoreError, match=f"{path.name} cannot be read: .* has no zstd"):
         fill_store(made.store, read_images(str(folder.path)), engine)
     assert bytes_of(tmp_path / "store") == before
 
