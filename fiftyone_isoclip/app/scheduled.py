@@ -19,12 +19,14 @@ from fiftyone_isoclip.app.told import without_paths
 from fiftyone_isoclip.app.worker import CANCELLED
 from fiftyone_isoclip.errors import IsoClipError
 
-SHOWN_SCHEDULED = 10
+SHOWN_ENDED = 10
 
 SILENT_SECONDS = 60.0
 """After how long a worker that said nothing is taken for dead; it speaks every `BEAT_SECONDS`."""
 
 State = Literal["queued", "running", "silent", "completed", "failed", "cancelled"]
+
+_ENDED = [ExecutionRunState.COMPLETED, ExecutionRunState.FAILED]
 
 _BEFORE = re.compile(r"^[\w.]+: (?:Validation error\. Path: \S*\. Reason: )?")
 """What FiftyOne puts before a sentence of ours: the error's class, the input that is refused."""
@@ -55,13 +57,26 @@ class ScheduledRun:
 
 
 def list_scheduled(dataset: fo.Dataset) -> list[ScheduledRun]:
-    """The runs of this package's operators on a dataset that were not put away, latest first."""
-    found = DelegatedOperationService().list_operations(
-        operator={"$regex": f"^{PLUGIN}/"},
-        dataset_id=dataset._doc.id,
-        paging=DelegatedOperationPagingParams(limit=SHOWN_SCHEDULED),
+    """The runs of this package's operators on a dataset that were not put away, latest first.
+
+    All that have not ended, and the latest `SHOWN_ENDED` of those that have.
+    """
+    queue, ours = DelegatedOperationService(), _ours(dataset)
+    going_on = queue.list_operations(
+        **ours, run_state={"$nin": _ENDED}, paging=DelegatedOperationPagingParams(limit=0)
     )
-    return [_read(operation) for operation in found]
+    ended = queue.list_operations(
+        **ours, run_state={"$in": _ENDED}, paging=DelegatedOperationPagingParams(limit=SHOWN_ENDED)
+    )
+    # One that ends between the two is in both.
+    found = {operation.id: operation for operation in [*going_on, *ended]}
+    return [_read(operation) for operation in sorted(found.values(), key=_queued, reverse=True)]
+
+
+def count_ended(dataset: fo.Dataset) -> int:
+    """How many of them have ended, also those that `list_scheduled` leaves out."""
+    asked = {**_ours(dataset), "run_state": {"$in": _ENDED}, "archived": {"$ne": True}}
+    return int(DelegatedOperationService().count(filters=asked))
 
 
 def find_scheduled(dataset: fo.Dataset, id_: str) -> ScheduledRun:
@@ -72,9 +87,7 @@ def find_scheduled(dataset: fo.Dataset, id_: str) -> ScheduledRun:
     """
     found = None
     if ObjectId.is_valid(id_):
-        found = DelegatedOperationService().list_operations(
-            _id=ObjectId(id_), operator={"$regex": f"^{PLUGIN}/"}, dataset_id=dataset._doc.id
-        )
+        found = DelegatedOperationService().list_operations(_id=ObjectId(id_), **_ours(dataset))
     if not found:
         raise IsoClipError(f"dataset {dataset.name!r} has no scheduled run {id_!r}")
     return _read(found[0])
@@ -142,6 +155,10 @@ def _fail(run: ScheduledRun, why: str) -> bool:
     return failed is not None
 
 
+def _ours(dataset: fo.Dataset) -> dict[str, Any]:
+    return {"operator": {"$regex": f"^{PLUGIN}/"}, "dataset_id": dataset._doc.id}
+
+
 def _read(operation: Any) -> ScheduledRun:
     state: State = operation.run_state
     status, result = operation.status, operation.result
@@ -165,16 +182,31 @@ def _read(operation: Any) -> ScheduledRun:
 
 def _since(operation: Any, state: State) -> datetime:
     ended = operation.completed_at or operation.failed_at
-    heard = operation.updated_at if state == "silent" else operation.started_at
-    since: datetime = ended or heard or operation.queued_at
+    begun = _heard(operation) if state == "silent" else operation.started_at
+    since: datetime = ended or begun or operation.queued_at or _made(operation)
     return since
 
 
 def _is_silent(operation: Any) -> bool:
     """Whether its worker, which `attend` makes speak, has said nothing for long."""
-    heard = operation.updated_at
     # Beware: FiftyOne writes the time in UTC and does not say so.
-    return bool(datetime.utcnow() - heard > timedelta(seconds=SILENT_SECONDS))
+    return datetime.utcnow() - _heard(operation) > timedelta(seconds=SILENT_SECONDS)
+
+
+def _heard(operation: Any) -> datetime:
+    """When it was heard of last; other versions of FiftyOne write none of these times."""
+    heard: datetime = operation.updated_at or operation.started_at or _made(operation)
+    return heard
+
+
+def _queued(operation: Any) -> tuple[datetime, ObjectId]:
+    # The database keeps milliseconds: what was queued in the same one is told apart by its id.
+    return operation.queued_at or _made(operation), operation.id
+
+
+def _made(operation: Any) -> datetime:
+    made: datetime = operation.id.generation_time.replace(tzinfo=None)
+    return made
 
 
 def _sentence(error: str | None) -> str:

@@ -28,7 +28,7 @@ from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 from tests.faults.test_cross_origin import OPERATOR_HARM, filled
 from tests.operators import Offered
-from tests.panels import Panel, texts
+from tests.panels import Panel, texts, views
 from tests.pictures import draw_many, recompress
 
 SCHEDULABLE = {each.name_: each for each in OPERATORS if each.schedulable}
@@ -317,6 +317,38 @@ def test_what_ended_or_was_begun_meanwhile_is_looked_at_again(
         scheduled.take_up(dataset, embedding)
     (run,) = scheduled.list_scheduled(dataset)
     assert (run.id, run.state) == (embedding, "completed")
+
+
+def test_all_that_wait_are_listed_and_the_latest_that_ended(
+    dataset: fo.Dataset, embedding: str
+) -> None:
+    service = DelegatedOperationService()
+    n_shown = 10
+    more = [str(service.rerun_operation(ObjectId(embedding)).id) for _ in range(n_shown + 2)]
+    waiting = [embedding, *more]
+    assert [run.id for run in scheduled.list_scheduled(dataset)] == waiting[::-1]
+    panel = Panel(dataset, "runs")
+    assert [b["label"] for b in views(panel.send(), "Button")].count("Cancel") == len(waiting)
+    for id_ in more:
+        scheduled.cancel(dataset, id_)
+    assert [run.id for run in scheduled.list_scheduled(dataset)] == [
+        *more[: -n_shown - 1 : -1],
+        embedding,
+    ]
+    assert f"THE LATEST {n_shown} OF {len(more)} THAT ENDED" in texts(panel.send())
+    scheduled.put_away(dataset, more[-1])
+    scheduled.put_away(dataset, more[-2])
+    assert "SCHEDULED**" in texts(panel.send())
+
+
+def test_a_run_of_which_no_time_is_known_is_told_as_of_when_it_was_made(
+    dataset: fo.Dataset, embedding: str
+) -> None:
+    id_, unknown = ObjectId(embedding), dict.fromkeys(("updated_at", "started_at", "queued_at"))
+    runs = RepositoryFactory.delegated_operation_repo()
+    runs._collection.update_one({"_id": id_}, {"$set": {"run_state": "running", **unknown}})
+    (run,) = scheduled.list_scheduled(dataset)
+    assert run.state == "running" and run.since == id_.generation_time.replace(tzinfo=None)
 
 
 def test_what_cannot_be_queued_again_stays_in_the_list(

@@ -12,7 +12,7 @@ import fiftyone.operators.types as types
 from fiftyone_isoclip.app import scheduled
 from fiftyone_isoclip.app.panel.page import Page
 from fiftyone_isoclip.app.panel.tab import Action, Context
-from fiftyone_isoclip.app.scheduled import ScheduledRun, find_scheduled, list_scheduled
+from fiftyone_isoclip.app.scheduled import ScheduledRun, count_ended, find_scheduled, list_scheduled
 from fiftyone_isoclip.errors import IsoClipError
 
 REFRESH_SECONDS = 3
@@ -27,7 +27,10 @@ def show_scheduled(ctx: Context, page: Page) -> None:
     runs = list_scheduled(ctx.dataset)
     if not runs:
         return
-    page.heading("Scheduled")
+    shown, n_ended = sum(run.ended for run in runs), count_ended(ctx.dataset)
+    page.heading(
+        "Scheduled" + (f", the latest {shown} of {n_ended} that ended" if n_ended > shown else "")
+    )
     for run in runs:
         _draw(page.card(), run)
     if any(run.state == "queued" for run in runs):
