@@ -11,7 +11,7 @@ from fiftyone.brain.similarity import SimilarityIndex
 
 from fiftyone_isoclip.dataset.indexed import named
 from fiftyone_isoclip.dataset.similarity_backends.rows import TableRows
-from fiftyone_isoclip.dataset.similarity_backends.tables import Float32s, Hits
+from fiftyone_isoclip.dataset.similarity_backends.tables import Float32s, Hits, VectorTable
 from fiftyone_isoclip.dataset.similarity_field import existing_ids
 from fiftyone_isoclip.dataset.similarity_queries import TextQuery, prompts_of
 from fiftyone_isoclip.errors import DatasetError, VectorError
@@ -145,19 +145,27 @@ class TableSimilarityIndex(TableRows):
             among = [str(id_) for id_ in ids]
         with self.tables() as tables:
             table = tables.texts if is_text and tables.texts is not None else tables.images
-            most = table.count() if among is None else len(among)
-            count = most if k is None else min(k, most)
-            if self.config.max_k is not None and count > self.config.max_k:
-                raise DatasetError(
-                    f"{count} results were asked of an index in {self.config.method}, which finds "
-                    f"{self.config.max_k} at most; give a smaller k"
-                )
+            count = self._count(table, k, among)
             if count < 1:
                 return [Hits([], [], np.empty(0, np.float32)) for _ in vectors]
             found = table.nearest(-vectors if reverse else vectors, count, among)
         return (
             [replace(hits, similarities=-hits.similarities) for hits in found] if reverse else found
         )
+
+    def _count(self, table: VectorTable, k: int | None, among: Sequence[str] | None) -> int:
+        """How many rows to ask for; all of a table are counted only if their number matters."""
+        most = self.config.max_k
+        if among is None and k is not None and (most is None or k <= most):
+            return k
+        there = table.count() if among is None else len(among)
+        count = there if k is None else min(k, there)
+        if most is not None and count > most:
+            raise DatasetError(
+                f"{count} results were asked of an index in {self.config.method}, which finds "
+                f"{most} at most; give a smaller k"
+            )
+        return count
 
     def _forget_gone(self, found: Sequence[Hits]) -> bool:
         """Drop what was deleted from the dataset if any of these was; whether it was."""

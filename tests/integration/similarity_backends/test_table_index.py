@@ -18,7 +18,7 @@ from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, list_brain_run
 from fiftyone_isoclip.dataset.fields import Origin, write_origin
 from fiftyone_isoclip.dataset.model import load_model
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
-from fiftyone_isoclip.dataset.similarity_backends.lancedb import LanceDBConfig
+from fiftyone_isoclip.dataset.similarity_backends.lancedb import LanceDBConfig, LanceTable
 from fiftyone_isoclip.dataset.similarity_changes import find_changes
 from fiftyone_isoclip.dataset.similarity_refresh import find_index_staleness, refresh_similarity
 from fiftyone_isoclip.dataset.staleness import Staleness
@@ -213,6 +213,16 @@ def test_rows_come_change_and_go(
     with pytest.raises(DatasetError, match="1 ids are not in the index"):
         index.remove_from_index(sample_ids=late, allow_missing=False)
     index.remove_from_index(sample_ids=late)
+
+
+def test_rows_are_counted_only_to_find_all_of_them(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], monkeypatch
+) -> None:
+    assert len(found_by(dataset, ids[0])) == N
+    monkeypatch.setattr(LanceTable, "count", lambda _: pytest.fail("counted"))
+    assert found_by(dataset, ids[0], k=1) == [ids[0]]
+    assert len(found_by(dataset, ids[0], k=N + 5)) == N
+    assert len(found_by(dataset.limit(3), ids[0])) == 3
 
 
 def test_samples_that_were_deleted_are_not_found(
