@@ -178,4 +178,4 @@ def _summary(uri: str, images: Images, embedded: Embedded | None) -> dict[str, A
 def _sentence(path: str, uri: str, embedded: Embedded) -> str:
     done = embedded.n - len(embedded.reasons)
     before = f", {embedded.before} images from before" if embedded.before else ""
-    return f"{done} of {embedded.n} images of {path} are embedded in the store {uri}{before}"
+    return f"{done} of {embedded.n} images of {path} are embedded in {uri}{before}"

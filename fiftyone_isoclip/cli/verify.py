@@ -66,9 +66,9 @@ def _summary(store: ShardStore, contents: Contents) -> dict[str, Any]:
 
 
 def _show(store: ShardStore, contents: Contents) -> None:
-    manifest = store.manifest
+    manifest, n_shards = store.manifest, len(contents.shards)
     say(
-        f"{store.uri}: {len(contents.ids)} images in {len(contents.shards)} shards, "
+        f"{store.uri}: {len(contents.ids)} images in {n_shards} shard{'s' * (n_shards != 1)}, "
         f"{len(contents.reasons)} of them without an embedding"
     )
     say(f"{manifest.recipe.dim} numbers each, {manifest.dtype}, of {manifest.recipe}")

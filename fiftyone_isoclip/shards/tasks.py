@@ -108,14 +108,13 @@ def _read_parquet(path: str) -> Images:
     place = open_place(path)
     try:
         found = pyarrow.dataset.dataset(place.root, filesystem=place.filesystem, format="parquet")
-        missing = {"id", "path"} - set(found.schema.names)
-        table = None if missing else found.to_table(columns=["id", "path"])
+        has_both = {"id", "path"}.issubset(found.schema.names)
+        table = found.to_table(columns=["id", "path"]) if has_both else None
     except Exception as error:  # each filesystem has errors of its own
         raise IsoClipError(f"{path} cannot be read as Parquet: {in_a_line(error)}") from error
     if table is None:
         raise IsoClipError(
-            f"{path} has no column {' and '.join(sorted(missing))}, only "
-            f"{', '.join(found.schema.names)}; it needs the columns id and path"
+            f"{path} needs the columns id and path, and has {', '.join(found.schema.names)} alone"
         )
     paths = _text(table["path"], "path")
     if pc.any(pc.match_substring_regex(paths, OWN)).as_py():

@@ -412,7 +412,7 @@ def test_a_parquet_file_names_images_by_ids_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"id": ["a"], "file": ["b"]}, "has no column path, only id, file"),
+        ({"id": ["a"], "file": ["b"]}, "needs the columns id and path, and has id, file alone"),
         ({"id": ["a", "a"], "path": ["b", "c"]}, "the id 'a' is there more than once"),
         ({"id": ["a", None], "path": ["b", "c"]}, "the column id has 1 empty places"),
         ({"id": ["a"], "path": [["b"]]}, "the column path holds no text"),

@@ -32,7 +32,8 @@ def test_a_store_is_made_and_told(folder, tmp_path):
     report = tmp_path / "report.json"
     words = ["embed", folder.path, "--store", tmp_path / "store", *SMALL, "--json", report]
     result = isoclip(*words)
-    assert "12 of 15 images" in result.stdout
+    told = f"12 of 15 images of {folder.path} are embedded in {tmp_path / 'store'}"
+    assert result.stdout.splitlines()[0] == told
     assert "3 of 15 could not be read" in result.stderr
     told = json.loads(report.read_text())
     assert (told["images"], told["embedded"], told["before"], told["shards"]) == (15, 12, 0, 4)
@@ -82,6 +83,11 @@ def test_verify_tells_what_is_there(store, tmp_path):
         "float32",
     )
     assert told["complete"] and told["problems"] == []
+
+
+def test_verify_tells_of_one_shard(folder, tmp_path):
+    assert isoclip("embed", folder.path, "--store", tmp_path / "s", *SMALL[2:]).exit_code == 0
+    assert "15 images in 1 shard, 3" in isoclip("verify", tmp_path / "s").stdout
 
 
 def test_verify_names_what_is_wrong_and_a_rerun_mends_it(folder, store, tmp_path):
