@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators.types as types
 
+from fiftyone_isoclip.app.databases import choose_one, choose_place, find_place
 from fiftyone_isoclip.app.forms import (
     Context,
     check,
@@ -23,22 +25,12 @@ from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, is_index
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.locks import check_brain_key, hold
-from fiftyone_isoclip.dataset.similarity_backends.backend import open_database
-from fiftyone_isoclip.dataset.similarity_backends.config import make_config
-from fiftyone_isoclip.errors import DatasetError
 
 DEFAULT_KEY = "isoclip_search"
 
 STORAGES = {
     "float32": "float32: similarities as computed",
     "float16": "float16: half the room, similarities err by up to 5e-4",
-}
-
-PLACES = {
-    "faiss": "faiss: in the memory of the App's process",
-    "lancedb": "LanceDB: files in a folder or an object store",
-    "milvus": "Milvus: a server, or a file",
-    "pgvector": "pgvector: a PostgreSQL",
 }
 
 
@@ -84,8 +76,8 @@ class BuildSimilarityIndex(SteppedOperator):
             inputs.bool("replace", label=label, default=bool(ctx.params.get("replace")))
         check(key, lambda: _check_key(ctx, asked))
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
-        _choose(inputs, "storage", "Storage", STORAGES)
-        backend = _choose_place(inputs, ctx)
+        choose_one(inputs, "storage", "Storage", STORAGES)
+        backend = choose_place(inputs, ctx)
         held, lacking = _held(ctx.dataset, field), len(samples) - _held(samples, field)
         explain(
             inputs,
@@ -103,10 +95,8 @@ class BuildSimilarityIndex(SteppedOperator):
 
         key, field, storage = (ctx.params[name] for name in ("key", "field", "storage"))
         samples = target_samples(ctx)
-        place = {name: ctx.params[name] for name in ("backend", "text") if name in ctx.params}
-        place["uri"] = ctx.params.get("uri")
         _check_key(ctx, key)
-        _check_place(ctx.dataset, place.get("backend", "faiss"), place["uri"])
+        place = find_place(ctx)  # before anything is embedded for a database that is away
         name = need_origin(ctx.dataset, field).checkpoint
         yield Step(f"Loading {name}")
         model = load_model(name, band=parse_band(ctx.params.get("band")))
@@ -116,11 +106,8 @@ class BuildSimilarityIndex(SteppedOperator):
         yield Step(f"Building the similarity index {key}")
         with hold(ctx.dataset, key):
             _check_key(ctx, key)
-            if ctx.dataset.has_brain_run(key):
-                delete_brain_run(ctx.dataset, key)  # `_check_key` saw that it may be replaced
-            index = build_similarity(
-                samples, model, brain_key=key, field=field, storage=storage, **place
-            )
+            build = partial(build_similarity, samples, model, field=field, storage=storage, **place)
+            index = _replace(ctx.dataset, key, lambda name: build(brain_key=name))
         return {
             "key": key,
             "images": index.total_index_size,
@@ -158,47 +145,19 @@ def _check_key(ctx: Context, key: str) -> None:
         check_brain_key(ctx.dataset, key)
 
 
-def _choose(inputs: types.Object, name: str, label: str, choices: dict[str, str]) -> None:
-    """One of a few, the first unless another is asked for."""
-    view = types.RadioView()
-    for value, told in choices.items():
-        view.add_choice(value, label=told)
-    inputs.str(name, label=label, default=next(iter(choices)), required=True, view=view)
-
-
-def _choose_place(inputs: types.Object, ctx: Context) -> str:
-    """Where the vectors are to lie, and for a database its address and whether it answers text."""
-    _choose(inputs, "backend", "Where the vectors lie", PLACES)
-    backend = str(ctx.params.get("backend") or "faiss")
-    if backend == "faiss":
-        return backend
-    uri = inputs.str(
-        "uri",
-        label="Address of the database",
-        description="stored with the index; default: what the environment says. An address with a "
-        "user or a password can be given by the environment alone",
-    )
-    check(uri, lambda: _check_address(backend, ctx.params.get("uri")))
-    inputs.bool("text", label="Answer text, too, from a second table", default=True)
-    return backend
-
-
-def _check_address(backend: str, uri: str | None) -> None:
-    """Make sure that somebody says where the database is, and that the form tells no secret."""
-    config = make_config(backend, uri)
-    if uri and config.holds_secret(uri):
-        raise DatasetError(
-            "the address may hold a user, a password or a key (a URI with @, ? or #), which no "
-            f"form keeps to itself; set the environment variable {config.address_variable} where "
-            "the App runs, and give none here"
-        )
-
-
-def _check_place(dataset: fo.Dataset, backend: str, uri: str | None) -> None:
-    """Make sure that a database can be reached, before anything is replaced."""
-    if backend != "faiss":
-        _check_address(backend, uri)
-        open_database(dataset, backend, uri)
+def _replace(dataset: fo.Dataset, key: str, build: Callable[[str], Any]) -> Any:
+    """Build an index; one that has its name, which may be replaced, goes once there is another."""
+    if not dataset.has_brain_run(key):
+        return build(key)
+    draft = f"{key}_new"
+    index = build(draft)
+    try:
+        delete_brain_run(dataset, key)
+    except BaseException:
+        delete_brain_run(dataset, draft)
+        raise
+    dataset.rename_brain_run(draft, key)
+    return index
 
 
 def _held(samples: Any, field: str) -> int:

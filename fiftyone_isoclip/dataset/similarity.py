@@ -99,5 +99,11 @@ class FaissSimilarity(Similarity):
         """Delete the inverted file of a run that is being deleted."""
         inverted_path(samples._root_dataset, key).unlink(missing_ok=True)
 
+    def rename(self, samples: Any, key: str, new_key: str) -> None:
+        """Keep the inverted file with a run that is being renamed."""
+        path = inverted_path(samples._root_dataset, key)
+        if path.exists():
+            path.replace(inverted_path(samples._root_dataset, new_key))
+
 
 register()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import fiftyone as fo
@@ -14,6 +13,7 @@ from fiftyone_isoclip.dataset.locks import check_brain_key, one_writer
 from fiftyone_isoclip.dataset.model import IsoClipModel, load_model
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
 from fiftyone_isoclip.dataset.similarity_backends.backend import TableSimilarity, open_database
+from fiftyone_isoclip.dataset.similarity_backends.config import check_band
 from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_map import find_centre
@@ -116,11 +116,7 @@ def _open(
     dataset: fo.Dataset, backend: str, uri: str | None, band: Band, said: dict[str, Any]
 ) -> TableSimilarity:
     """Connect to a database before anything is embedded for it."""
-    if band.centred:
-        raise DatasetError(
-            f"band {band} was asked for in {backend}, and indexes in databases take no "
-            f"centred band; use backend='faiss', or band {replace(band, centred=False)}"
-        )
+    check_band(backend, band)
     return open_database(dataset, backend, uri, supports_prompts=said["text"], **said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from fiftyone.brain.similarity import SimilarityConfig
 from fiftyone_isoclip.dataset.similarity_backends import config_class
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.index import Storage, check_storage
+from fiftyone_isoclip.projector import Band
 
 _CHOSEN_HERE = ("config_cls", "metric", "table_name", "collection_name", "index_name")
 """Settings of FiftyOne's backends that its indexes may share and ours do not."""
@@ -48,6 +50,11 @@ class TableConfig(SimilarityConfig):
     def holds_secret(cls, address: str) -> bool:
         """Whether an address may hold a user, a password or a key; a path of files holds none."""
         return "://" in address and any(mark in address for mark in _MARKS)
+
+    @classmethod
+    def is_path(cls, address: str) -> bool:
+        """Whether an address is that of files on this machine."""
+        return cls.address_setting == "uri" and "://" not in address
 
     def __init__(
         self,
@@ -91,7 +98,7 @@ class TableConfig(SimilarityConfig):
         if given.get(self.address_setting) is None:
             given[self.address_setting] = self.address
         super().load_credentials(**given)
-        if self.connected_address != _environment(self.method).get(self.address_setting):
+        if self.connected_address != environment(self.method).get(self.address_setting):
             for name in self.credentials:
                 setattr(self, name, given.get(name))
 
@@ -117,7 +124,7 @@ class TableConfig(SimilarityConfig):
             DatasetError: nobody said where the database is.
         """
         address = self.need_address()
-        if self.address_setting == "uri" and "://" not in address:
+        if self.is_path(address):
             address = str(Path(address).expanduser().absolute())  # found from other folders, too
             setattr(self, self.address_setting, address)
         self.address = None if self.holds_secret(address) else address
@@ -149,7 +156,7 @@ def make_config(backend: str, uri: str | None, **said: Any) -> TableConfig:
         DatasetError: there is no such backend, or nobody said where the database is.
     """
     config_cls = config_class(backend)
-    found = _environment(backend)
+    found = environment(backend)
     own = found.get(config_cls.address_setting)
     left_out = {*_CHOSEN_HERE, *(config_cls.credentials if uri and uri != own else ())}
     settings = {name: value for name, value in found.items() if name not in left_out}
@@ -160,7 +167,20 @@ def make_config(backend: str, uri: str | None, **said: Any) -> TableConfig:
     return config
 
 
-def _environment(backend: str) -> dict[str, Any]:
+def check_band(backend: str, band: Band | None) -> None:
+    """Refuse a band that only indexes in memory compare with.
+
+    Raises:
+        DatasetError: it is centred.
+    """
+    if band is not None and band.centred:
+        raise DatasetError(
+            f"band {band} was asked for in {backend}, and indexes in databases take no "
+            f"centred band; use backend='faiss', or band {replace(band, centred=False)}"
+        )
+
+
+def environment(backend: str) -> dict[str, Any]:
     """The settings of FiftyOne's own backend, from its configuration and environment variables."""
     return dict(fob.brain_config.similarity_backends.get(backend, {}))
 
