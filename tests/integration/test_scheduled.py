@@ -351,6 +351,36 @@ def test_a_run_of_which_no_time_is_known_is_told_as_of_when_it_was_made(
     assert run.state == "running" and run.since == id_.generation_time.replace(tzinfo=None)
 
 
+def test_the_tab_is_drawn_again_ever_more_seldom_and_not_for_a_worker_that_is_gone(
+    dataset: fo.Dataset, embedding: str
+) -> None:
+    panel, service = Panel(dataset, "runs"), DelegatedOperationService()
+    runs = RepositoryFactory.delegated_operation_repo()
+
+    def intervals() -> list[float]:
+        return [view["interval"] / 1000 for view in views(panel.send(), "TimerView")]
+
+    def wait(field: str, seconds: float) -> None:
+        then = datetime.utcnow() - timedelta(seconds=seconds)
+        runs._collection.update_one({"_id": ObjectId(embedding)}, {"$set": {field: then}})
+
+    assert intervals() == [3]
+    for state, field in (("queued", "queued_at"), ("running", "started_at")):
+        wait(field, 400)
+        assert intervals() == [20], state
+        wait(field, 86_400)
+        assert intervals() == [60], state
+        service.set_running(ObjectId(embedding))
+        assert intervals() == [3]
+    service.rerun_operation(ObjectId(embedding))
+    wait("started_at", 86_400)
+    assert intervals() == [3]  # of two, what the younger asks for
+    (younger,) = [run for run in scheduled.list_scheduled(dataset) if run.state == "queued"]
+    scheduled.cancel(dataset, younger.id)
+    _say_nothing_for(embedding, scheduled.SILENT_SECONDS + 1)
+    assert "probably killed" in texts(panel.send()) and intervals() == []
+
+
 def test_what_cannot_be_queued_again_stays_in_the_list(
     dataset: fo.Dataset, embedding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

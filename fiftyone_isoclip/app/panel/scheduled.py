@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -15,13 +16,19 @@ from fiftyone_isoclip.app.panel.tab import Action, Context
 from fiftyone_isoclip.app.scheduled import ScheduledRun, count_ended, find_scheduled, list_scheduled
 from fiftyone_isoclip.errors import IsoClipError
 
-REFRESH_SECONDS = 3
+REFRESH_SECONDS = (3, 60)
+"""How soon the tab is drawn again: at first, and at the longest."""
+
+REFRESH_SHARE = 0.05
+"""Between these, after which share of the time that a run has waited or worked so far."""
+
 WORKER = "fiftyone delegated launch"
 
 
 def show_scheduled(ctx: Context, page: Page) -> None:
-    """Draw the scheduled runs, if there are any, and again while one of them is not at its end.
+    """Draw the scheduled runs, if there are any, and again while one of them waits or is at work.
 
+    The longer it does, the more seldom: all of the tab is drawn, and perhaps no worker ever comes.
     The tab's ``actions`` must hold ``SCHEDULED_ACTIONS``.
     """
     runs = list_scheduled(ctx.dataset)
@@ -35,8 +42,15 @@ def show_scheduled(ctx: Context, page: Page) -> None:
         _draw(page.card(), run)
     if any(run.state == "queued" for run in runs):
         page.say(f"`{WORKER}` in a terminal carries out what is queued, the latest first.")
-    if not all(run.ended for run in runs):
-        page.redraw(REFRESH_SECONDS)
+    if going_on := [run.since for run in runs if run.state in ("queued", "running")]:
+        page.redraw(_refresh_seconds(max(going_on)))
+
+
+def _refresh_seconds(since: datetime) -> int:
+    soonest, longest = REFRESH_SECONDS
+    # Beware: FiftyOne's times are in UTC and do not say so.
+    gone = (datetime.utcnow() - since).total_seconds()
+    return int(min(longest, max(soonest, REFRESH_SHARE * gone)))
 
 
 def _draw(card: Page, run: ScheduledRun) -> None:
