@@ -82,9 +82,10 @@ class TableSimilarityIndex(TableRows):
         vectors, is_single = self._vectors(query)
         if aggregation is not None:
             vectors, is_single = vectors.mean(axis=0, keepdims=True), True
-        found = self._nearest(isinstance(query, TextQuery), unit_rows(vectors), k, reverse)
-        if k is not None and self._forget_gone(found):
-            return self._kneighbors(query, k, reverse, aggregation, return_dists)
+        asked = isinstance(query, TextQuery), unit_rows(vectors)
+        found = self._nearest(*asked, k, reverse)
+        while k is not None and self._forget_gone(found):
+            found = self._nearest(*asked, k, reverse)
         samples: list[Any] = [hits.sample_ids for hits in found]
         patches = self.config.patches_field is not None
         told = [samples, [hits.ids for hits in found] if patches else None]
@@ -168,12 +169,11 @@ class TableSimilarityIndex(TableRows):
         return count
 
     def _forget_gone(self, found: Sequence[Hits]) -> bool:
-        """Drop what was deleted from the dataset if any of these was; whether it was."""
-        patches_field, owned = self.config.patches_field, self.config.is_owned_by(self._dataset)
-        samples = sorted({id_ for hits in found for id_ in hits.sample_ids})
-        ids = {id_ for hits in found for id_ in hits.ids}
-        if not owned or existing_ids(self._dataset, patches_field, samples).issuperset(ids):
+        """Drop those of these that were deleted from the dataset; whether there were any."""
+        if not self.config.is_owned_by(self._dataset):
             return False
-        gone = set(self._list_ids()[0]) - existing_ids(self._dataset, patches_field)
+        samples = sorted({id_ for hits in found for id_ in hits.sample_ids})
+        gone = {id_ for hits in found for id_ in hits.ids}
+        gone -= existing_ids(self._dataset, self.config.patches_field, samples)
         self._remove(sorted(gone))
         return bool(gone)
