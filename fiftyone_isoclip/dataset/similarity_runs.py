@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import fiftyone as fo
@@ -18,9 +19,11 @@ from fiftyone_isoclip.dataset.similarity_backends.index import TableSimilarityIn
 from fiftyone_isoclip.dataset.similarity_index import FaissSimilarityIndex
 from fiftyone_isoclip.dataset.similarity_map import find_centre
 from fiftyone_isoclip.dataset.zoo import register
-from fiftyone_isoclip.errors import DatasetError
+from fiftyone_isoclip.errors import DatasetError, IsoClipError
 from fiftyone_isoclip.index import Storage, check_storage
 from fiftyone_isoclip.projector import Band
+
+logger = logging.getLogger(__name__)
 
 
 @one_writer("brain_key")
@@ -89,10 +92,10 @@ def build_similarity(
         if tables is None:
             return _load(dataset, brain_key, said)
         return _fill(dataset, brain_key, tables)
-    except BaseException:
+    except BaseException as error:
         # FiftyOne registers a run before it computes it, and would leave it without results.
         if dataset.has_brain_run(brain_key):
-            dataset.delete_brain_run(brain_key)
+            _take_back(dataset, brain_key, tables, error)
         raise
 
 
@@ -123,10 +126,28 @@ def _open(
 def _fill(dataset: fo.Dataset, brain_key: str, tables: TableSimilarity) -> TableSimilarityIndex:
     tables.register_run(dataset, brain_key, overwrite=False)
     index = tables.initialize(dataset, brain_key)
-    try:
-        index.fill()
-        tables.save_run_results(dataset, brain_key, index)
-    except BaseException:
-        index.cleanup()  # only this process may know the address
-        raise
+    index.fill()
+    tables.save_run_results(dataset, brain_key, index)
     return index
+
+
+def _take_back(
+    dataset: fo.Dataset, brain_key: str, tables: TableSimilarity | None, error: BaseException
+) -> None:
+    """Delete a run whose building failed, unless its tables stay: it knows their names."""
+    if tables is None:
+        dataset.delete_brain_run(brain_key)
+        return
+    try:
+        tables.initialize(dataset, brain_key).cleanup()  # only this process may know where
+    except IsoClipError as stays:
+        names = " and ".join(filter(None, [tables.config.images_table, tables.config.texts_table]))
+        told = (
+            f"the tables {names} could not be deleted and stay, with the run {brain_key!r} that "
+            f"deletes them once it is deleted itself: {stays}"
+        )
+        if isinstance(error, IsoClipError):
+            raise DatasetError(f"{error}; {told}") from error
+        logger.error(told)
+    else:
+        dataset.delete_brain_run(brain_key)

@@ -235,6 +235,17 @@ def test_samples_that_were_deleted_are_not_found(
     assert index.total_index_size == N - 3
 
 
+def test_a_search_never_lists_all_ids(
+    dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats, clip: Clip,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    nearest = ordered(ids, clip.isoclip()(plain) @ clip.isoclip()(plain)[0])
+    dataset.delete_samples([*nearest[1:12], nearest[-1]])
+    monkeypatch.setattr(LanceTable, "list_ids", lambda _: pytest.fail("listed"))
+    assert found_by(dataset, ids[0], k=4) == [nearest[0], *nearest[12:15]]
+    assert index.total_index_size == N - 11  # the last one was not met
+
+
 def test_what_happened_to_the_field_is_found_and_brought_in(
     dataset: fo.Dataset, index: TableSimilarityIndex, ids: list[str], plain: Floats, clip: Clip
 ) -> None:
@@ -412,6 +423,41 @@ def test_f02_an_interrupted_build_leaves_no_run_and_no_tables(
     with pytest.raises(KeyboardInterrupt):
         build(dataset, folder)
     assert len(calls[-1]) == 2  # they were there
+    assert (dataset.list_brain_runs(), tables_in(folder)) == ([], [])
+
+
+@pytest.mark.parametrize("failure", [OSError("full"), KeyboardInterrupt()])
+def test_f02_tables_that_cannot_be_deleted_stay_with_their_run(
+    dataset: fo.Dataset,
+    ids: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: BaseException,
+) -> None:
+    put = LanceTable.put
+
+    def full(*said: object) -> None:
+        put(*said)  # type: ignore[arg-type]
+        raise failure
+
+    def away(_: object) -> None:
+        raise OSError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceTable, "put", full)
+        patch.setattr(LanceTable, "drop", away)
+        with pytest.raises((DatasetError, KeyboardInterrupt)) as raised:
+            build(dataset, folder)
+    (table,) = tables_in(folder)
+    told = caplog.text if isinstance(failure, KeyboardInterrupt) else str(raised.value)
+    assert re.search(
+        rf"the tables {table.removesuffix('.lance')}.*stay, with the run 'found'", told
+    )
+    if isinstance(failure, OSError):
+        assert "did not do what was asked: full" in told
+    assert dataset.list_brain_runs() == ["found"]
+    delete_brain_run(dataset, "found")
     assert (dataset.list_brain_runs(), tables_in(folder)) == ([], [])
 
 
