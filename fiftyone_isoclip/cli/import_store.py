@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fiftyone_isoclip.cli.embed import OnSamples
 from fiftyone_isoclip.cli.options import JsonFile
 from fiftyone_isoclip.cli.screen import STDOUT, note, on_stderr, report, say
 from fiftyone_isoclip.cli.verify import StorePath
@@ -32,6 +31,15 @@ FieldName = Annotated[
         metavar="NAME",
         help="The field that the embeddings go to.",
         show_default="clip_embedding",
+    ),
+]
+OnSamples = Annotated[
+    bool | None,
+    typer.Option(
+        "--on-samples/--in-files",
+        help="Where the dataset keeps the embeddings: on its samples, or in files alone, which "
+        "keeps the database small. What it has already is moved.",
+        show_default=False,
     ),
 ]
 MediaRoot = Annotated[

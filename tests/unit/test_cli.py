@@ -35,6 +35,12 @@ def test_every_command_explains_itself(command):
     assert "--json" in result.stdout
 
 
+def test_an_import_is_explained_without_the_words_of_embed():
+    told = " ".join(isoclip("import", "--help").stdout.replace("│", " ").split())
+    assert "Where the dataset keeps the embeddings" in told
+    assert "dataset:NAME" not in told
+
+
 def test_the_version_is_the_packages():
     assert isoclip("--version").stdout == f"isoclip {__version__}\n"
 
