@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Semaphore
@@ -40,7 +41,10 @@ def finish(steps: Steps[Result], tell: Callable[[Step], object]) -> Result:
         try:
             tell(step)
         except Exception as error:
-            steps.throw(error)
+            # Steps may end by themselves when they are told, or yield once more.
+            with closing(steps), suppress(StopIteration):
+                steps.throw(error)
+            raise
 
 
 PATIENCE_SECONDS = 20.0

@@ -23,7 +23,7 @@ from fiftyone.operators.executor import execute_or_delegate_operator
 
 from fiftyone_isoclip import embed, find_clusters, find_duplicates
 from fiftyone_isoclip.app import OPERATORS, ReviewDuplicates, scheduled, worker
-from fiftyone_isoclip.app.steps import Step
+from fiftyone_isoclip.app.steps import Step, Steps, finish
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 from tests.faults.test_cross_origin import OPERATOR_HARM, filled
@@ -379,6 +379,27 @@ def test_the_tab_is_drawn_again_ever_more_seldom_and_not_for_a_worker_that_is_go
     scheduled.cancel(dataset, younger.id)
     _say_nothing_for(embedding, scheduled.SILENT_SECONDS + 1)
     assert "probably killed" in texts(panel.send()) and intervals() == []
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_steps_that_end_by_themselves_hide_no_cancelling(more: int) -> None:
+    ended: list[bool] = []
+
+    def steps() -> Steps[int]:
+        try:
+            yield Step("Working")
+        except IsoClipError:
+            yield from [Step("Putting away")] * more
+        finally:
+            ended.append(True)
+        return 7
+
+    def tell(step: Step) -> None:
+        raise IsoClipError(f"cancelled at {step.label}")
+
+    with pytest.raises(IsoClipError, match="cancelled at Working"):
+        finish(steps(), tell)
+    assert ended
 
 
 def test_what_cannot_be_queued_again_stays_in_the_list(
