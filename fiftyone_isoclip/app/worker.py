@@ -55,17 +55,21 @@ def attend(operation: Any) -> Iterator[Callable[[Step], None]]:
 
 def _beat(operation: Any, latest: deque[Step], ended: Event, unwanted: Event) -> None:
     runs = RepositoryFactory.delegated_operation_repo()
-    while not ended.wait(BEAT_SECONDS):
+    told = None
+    while True:
+        over = ended.wait(BEAT_SECONDS)
         try:
             if runs.get(operation).run_state != ExecutionRunState.RUNNING:
                 unwanted.set()
                 return
             runs.ping(operation)
-            if latest:
-                step = latest[-1]
-                runs.update_progress(operation, ExecutionProgress(step.share, step.label))
+            if latest and latest[-1] is not told:  # the last one, too, of a run that took no beat
+                told = latest[-1]
+                runs.update_progress(operation, ExecutionProgress(told.share, told.label))
         except ValueError:  # it was deleted
             unwanted.set()
             return
         except PyMongoError:
-            continue  # the work itself will say that the database is away
+            pass  # the work itself will say that the database is away
+        if over:
+            return
