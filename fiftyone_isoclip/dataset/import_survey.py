@@ -39,7 +39,8 @@ def survey(store: ShardStore, dataset: fo.Dataset | None, media_root: str | None
 
     Raises:
         StoreError: it is not whole.
-        DatasetError: nobody said where its images are, or two filesystems would be one folder.
+        DatasetError: nobody said where its images are, two filesystems would be one folder, or no
+            filesystem needs a folder.
     """
     store.require_whole()
     roots: dict[str, str] = {}
@@ -49,6 +50,12 @@ def survey(store: ShardStore, dataset: fo.Dataset | None, media_root: str | None
         _check_paths(shard, dataset, media_root)
         if media_root is not None:
             _check_roots(shard.paths, roots, media_root)
+    if media_root is not None and not roots:
+        raise DatasetError(
+            f"media_root {media_root!r} stands for other filesystems, and the store names files of "
+            "this machine alone; leave it out. Pictures that have moved are embedded again, or "
+            "their samples get the new path: dataset.set_values('filepath', ...)"
+        )
     return images
 
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
+from os.path import exists
 from typing import TYPE_CHECKING
 
 import fiftyone as fo
@@ -32,6 +33,8 @@ if TYPE_CHECKING:  # no model is needed, and torch takes seconds
 
 logger = logging.getLogger(__name__)
 
+_COUNTED = ("embedded", "failed", "refused", "absent", "added", "written")
+
 SAMPLES = "the samples of a store"
 """Held while samples are added, so that of two imports only one makes those that are missing."""
 
@@ -47,6 +50,7 @@ class ImportReport:
         embedded: how many of them have a vector.
         failed: the others, whose samples say why in ``<field>_error``.
         refused: how many of these failed because their file here is another one.
+        absent: how many have no file on this machine, where FiftyOne would show it.
         added: samples that were made.
         written: vectors that were written, to samples or files.
         seconds: how long it took.
@@ -58,16 +62,18 @@ class ImportReport:
     embedded: int
     failed: int
     refused: int
+    absent: int
     added: int
     written: int
     seconds: float
 
     def __str__(self) -> str:
+        away = f"; of {self.absent} the file is not on this machine" if self.absent else ""
         return (
             f"{self.images} images of the store are in dataset {self.dataset!r} (field "
             f"{self.field!r}): {self.embedded} with their embedding, {self.failed} with the reason "
             f"why not; {self.added} samples and {self.written} embeddings are new, in "
-            f"{self.seconds:.1f} s"
+            f"{self.seconds:.1f} s{away}"
         )
 
 
@@ -121,7 +127,7 @@ def import_store(
         field=field,
         images=images,
         seconds=time.perf_counter() - started,
-        **{name: counts[name] for name in ("embedded", "failed", "refused", "added", "written")},
+        **{name: counts[name] for name in _COUNTED},
     )
 
 
@@ -200,6 +206,7 @@ def _count(desk: Desk, store: ShardStore, media_root: str | None) -> Counter[str
         for piece in pieces(shard, media_root):
             found, missing = desk.count(piece)
             counts += found
+            counts["absent"] += sum(path is not None and not exists(path) for path in piece.paths)
             n_missing += len(missing)
             first = first or next(iter(missing), "")
     if n_missing:

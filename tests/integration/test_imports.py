@@ -304,6 +304,18 @@ class TestWhatItMeets:
             },
         )
 
+    def test_a_folder_for_no_filesystem_is_refused(self, name, tmp_path):
+        store = make_store(tmp_path / "s", ["/pictures/1.jpg", "file:///pictures/2.jpg"])
+        with pytest.raises(DatasetError, match=r"files of this machine alone; leave it out"):
+            import_store(store.uri, name, media_root="/mnt")
+        assert not fo.dataset_exists(name)
+
+    def test_pictures_that_are_not_on_this_machine_are_counted(self, name, pictures, tmp_path):
+        (here,) = draw_many(pictures, 1)
+        store = make_store(tmp_path / "s", [here, *nowhere(2)])
+        report = import_store(store.uri, name)
+        assert report.absent == 2 and "of 2 the file is not on this machine" in str(report)
+
     @pytest.mark.parametrize(
         "path",
         [
