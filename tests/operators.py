@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import fiftyone as fo
+import numpy as np
 from fiftyone.operators.executor import ExecutionContext, Executor
 
 from fiftyone_isoclip.install import PLUGIN_NAME
+from tests.pictures import draw_many, recompress
+
+
+def add_pictures_with_copies(dataset: fo.Dataset, folder: Path) -> None:
+    """Add what every operator has something to do with: five pictures, three copies, two splits."""
+    originals = draw_many(folder, 5)
+    copies = [recompress(originals[0], folder / f"copy-{n}.jpg", 95 - n) for n in range(2)]
+    copies.append(shutil.copy(originals[1], folder / "same.png"))
+    dataset.add_samples(
+        [
+            fo.Sample(
+                filepath=path,
+                tags=["train" if number % 2 else "test"],
+                label=fo.Classification(label="even" if number % 3 else "odd"),
+                theirs=np.eye(8, 96, dtype=np.float32)[number],
+            )
+            for number, path in enumerate([*originals, *copies])
+        ],
+        progress=False,
+    )
 
 
 class Offered:

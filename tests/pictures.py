@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fiftyone_isoclip.demo.scenes import render_scene
+
 
 def draw(path: Path, seed: int, side: int = 64) -> str:
     """Draw a picture of 4 x 4 random colours; -> its path."""
@@ -26,3 +28,13 @@ def recompress(source: str, path: Path, quality: int = 85) -> str:
     with Image.open(source) as picture:
         picture.convert("RGB").save(path, quality=quality)
     return str(path)
+
+
+def render_photos(folder: Path) -> Path:
+    """A folder `photos` of six scenes, the first of them again as a JPEG; -> that folder."""
+    photos = folder / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        render_scene(seed, 128).image.save(photos / f"{seed}.png")
+    render_scene(0, 128).image.save(photos / "0-again.jpg", quality=92)
+    return photos

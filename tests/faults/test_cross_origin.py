@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-import numpy as np
 import pytest
 from fiftyone import ViewField as F
 from fiftyone.operators.delegated import DelegatedOperationService
@@ -46,7 +44,7 @@ from fiftyone_isoclip.install import PLUGIN_NAME, _plugin_files, install_plugin
 from fiftyone_isoclip.installation import LOOPBACK, open_doors
 from tests.foreign_page import Post, open_foreign_page
 from tests.mongod import free_port
-from tests.pictures import draw_many, recompress
+from tests.operators import add_pictures_with_copies
 
 AT_ONCE, STREAMED = "/operators/execute", "/operators/execute/generator"
 FORM = "/operators/resolve-type"
@@ -103,22 +101,8 @@ PANEL_HARM: dict[tuple[str, str], dict[str, Any]] = {
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     """Pictures with copies, and all that this package makes of them."""
     folder = tmp_path_factory.mktemp("pictures")
-    originals = draw_many(folder, 5)
-    copies = [recompress(originals[0], folder / f"copy-{n}.jpg", 95 - n) for n in range(2)]
-    copies.append(shutil.copy(originals[1], folder / "same.png"))
     dataset = fo.Dataset(NAME, persistent=True)
-    dataset.add_samples(
-        [
-            fo.Sample(
-                filepath=path,
-                tags=["train" if number % 2 else "test"],
-                label=fo.Classification(label="even" if number % 3 else "odd"),
-                theirs=np.eye(8, 96, dtype=np.float32)[number],
-            )
-            for number, path in enumerate([*originals, *copies])
-        ],
-        progress=False,
-    )
+    add_pictures_with_copies(dataset, folder)
     embed(dataset, "isoclip-demo", progress=False)
     find_duplicates(dataset, similarity=0.98)
     resolve_duplicates(dataset, "duplicates", "remove", groups=[1])

@@ -12,19 +12,15 @@ import pytest
 from sybil import Document, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from fiftyone_isoclip.demo.scenes import render_scene
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 from tests.console import run_commands
+from tests.pictures import render_photos
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A working folder with a few photos, two of them the same picture."""
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for seed in range(6):
-        render_scene(seed, 128).image.save(photos / f"{seed}.png")
-    render_scene(0, 128).image.save(photos / "0-again.jpg", quality=92)
+    render_photos(tmp_path)
     monkeypatch.chdir(tmp_path)
     install_plugin()  # as `isoclip install` above the Python blocks does
     yield tmp_path

@@ -10,8 +10,8 @@ import pytest
 from sybil import Document, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from fiftyone_isoclip.demo.scenes import render_scene
 from tests.console import run_commands
+from tests.pictures import render_photos
 from tests.ray_runs import quiet_ray
 from tests.stores import bytes_of
 
@@ -24,11 +24,7 @@ DATASET = "photos-2026"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A working folder with a few photos, two of them the same picture."""
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for seed in range(6):
-        render_scene(seed, 128).image.save(photos / f"{seed}.png")
-    render_scene(0, 128).image.save(photos / "0-again.jpg", quality=92)
+    render_photos(tmp_path)
     monkeypatch.chdir(tmp_path)
     with quiet_ray() as environment:
         for name, value in environment.items():

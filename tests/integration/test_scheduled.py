@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-import numpy as np
 import pytest
 from bson import ObjectId
 from fiftyone.factory.repo_factory import RepositoryFactory
@@ -27,9 +25,9 @@ from fiftyone_isoclip.app.steps import Step, Steps, finish
 from fiftyone_isoclip.errors import IsoClipError
 from fiftyone_isoclip.install import PLUGIN_NAME, install_plugin
 from tests.faults.test_cross_origin import OPERATOR_HARM, filled
-from tests.operators import Offered
+from tests.operators import Offered, add_pictures_with_copies
 from tests.panels import Panel, texts, views
-from tests.pictures import draw_many, recompress
+from tests.pictures import draw_many
 
 SCHEDULABLE = {each.name_: each for each in OPERATORS if each.schedulable}
 ITS_OWN = {"seconds", "seconds_per_query", "plan", "file", "archive", "roots", "_id", "$date"}
@@ -68,22 +66,8 @@ def carry_out(operation: str) -> Any:
 def prepare(name: str, folder: Path) -> fo.Dataset:
     """Pictures with copies; all else that operators work on is made by those before them."""
     folder.mkdir()
-    originals = draw_many(folder, 5)
-    copies = [recompress(originals[0], folder / f"copy-{n}.jpg", 95 - n) for n in range(2)]
-    copies.append(shutil.copy(originals[1], folder / "same.png"))
     dataset = fo.Dataset(name)
-    dataset.add_samples(
-        [
-            fo.Sample(
-                filepath=path,
-                tags=["train" if number % 2 else "test"],
-                label=fo.Classification(label="even" if number % 3 else "odd"),
-                theirs=np.eye(8, 96, dtype=np.float32)[number],
-            )
-            for number, path in enumerate([*originals, *copies])
-        ],
-        progress=False,
-    )
+    add_pictures_with_copies(dataset, folder)
     return dataset
 
 
