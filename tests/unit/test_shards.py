@@ -202,7 +202,7 @@ def test_f19_a_shard_in_a_codec_that_pyarrow_lacks_is_not_removed(
     monkeypatch.setattr(pa, "Codec", SimpleNamespace(is_available=lambda name: False))
     monkeypatch.setattr(pq.ParquetFile, "read", lacking)
     before = bytes_of(tmp_path / "store")
-    with pytest.raises(StoreError, match="cannot be read: .* has no zstd"):
+    with pytest.raises(StoreError, match=r"cannot be read: .* has no zstd"):
         fill_store(made.store, read_images(str(folder.path)), engine)
     assert bytes_of(tmp_path / "store") == before
 
