@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass
-from os.path import exists
 from typing import TYPE_CHECKING
 
 import fiftyone as fo
@@ -206,7 +206,9 @@ def _count(desk: Desk, store: ShardStore, media_root: str | None) -> Counter[str
         for piece in pieces(shard, media_root):
             found, missing = desk.count(piece)
             counts += found
-            counts["absent"] += sum(path is not None and not exists(path) for path in piece.paths)
+            # Not Path.exists: that raises where a folder may not be entered.
+            here = (path is None or os.path.exists(path) for path in piece.paths)  # noqa: PTH110
+            counts["absent"] += sum(not each for each in here)
             n_missing += len(missing)
             first = first or next(iter(missing), "")
     if n_missing:

@@ -11,8 +11,8 @@ from typing import Any
 
 from fiftyone_isoclip.errors import IsoClipError
 
-# Read when Ray is imported. Below "fatal" its C++ parts tell the user of their own affairs; what
-# goes wrong comes as an exception.
+# Read when Ray is imported. Below "fatal" its C++ parts tell the user of their own affairs as if
+# they were errors; what goes wrong comes as an exception.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
@@ -91,28 +91,13 @@ def _begin(device: str, object_store_bytes: int) -> None:
     }
     if "RAY_ADDRESS" in os.environ:
         _require_answer(os.environ["RAY_ADDRESS"])
-        with _hushed():
-            ray.init(**quiet)
+        ray.init(**quiet)
         return
     own = {"include_dashboard": False, "object_store_memory": object_store_bytes}
-    with _hushed():
-        ray.init(address="local", **own, **quiet)
+    ray.init(address="local", **own, **quiet)
     if device.startswith("cuda") and not ray.cluster_resources().get("GPU"):
         # Ray would wait for one; a cluster that grows by itself may get one.
         raise IsoClipError(f"device {device!r} was asked for, and Ray finds no GPU here")
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Let no C++ write to stderr: Ray announces there that it was told to be quiet."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _require_answer(address: str) -> None:

@@ -113,7 +113,7 @@ def kill_actor_and_driver(large, store: Path, environment, draws: random.Random)
         more = draws.randint(2, 6)
         run.until(lambda: shards(store) >= there + more)
         run.kill()
-    assert ".cc:" not in run.log.read_text()  # what Ray's C++ parts say is not for the user
+    assert "worker.cc:" not in run.log.read_text()  # what its C++ parts say is not for the user
     assert there < shards(store) < N_SHARDS
     assert not open_store(str(store)).look().complete
 
