@@ -54,7 +54,7 @@ def test_the_commands_run_on_one_machine_and_mean_what_they_say(page, folder):
 
     dataset = page.namespace["dataset"]
     assert len(dataset.exists("clip_embedding")) == len(dataset) == 7
-    told = dataset.exists("duplicates_group").values("filepath")
+    told = dataset.exists("store_duplicates_group").values("filepath")
     assert {Path(path).name for path in told} == {"0.png", "0-again.jpg"}
     nearest = [Path(path).name for path in page.namespace["near"].values("filepath")]
     assert set(nearest[:2]) == {"0.png", "0-again.jpg"}
