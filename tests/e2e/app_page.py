@@ -39,7 +39,8 @@ class AppPage:
         page.set_default_timeout(PATIENCE_MS)
         # An advertisement lies over the grid until it is dismissed.
         advertisement = page.get_by_role("button", name="Dismiss")
-        page.add_locator_handler(advertisement, lambda button: button.click())
+        # Pressed before the page listens it stays, and is pressed again.
+        page.add_locator_handler(advertisement, lambda button: button.click(), no_wait_after=True)
 
     def open(self, url: str) -> None:
         """Load a dataset and wait until the grid shows samples."""

@@ -24,6 +24,8 @@ from tests.e2e.app_page import PATIENCE_MS, AppPage
 from tests.e2e.panel_page import PanelPage
 from tests.pictures import draw_many, recompress
 
+pytestmark = pytest.mark.long  # some minutes: workers start, are killed and taken over
+
 EMBED = "IsoCLIP: Compute embeddings"
 DUPLICATES = "Find near-duplicates"
 ONE_BY_ONE = {"Images at a time (optional)": "1"}
