@@ -116,15 +116,9 @@ class FaissSimilarityIndex(SimilarityRows, DuplicatesMixin):
 
     def _viewed_rows(self, indexed: Indexed) -> Rows | None:
         """The rows of the view in its order, None for all."""
-        if self._current_inds is None:
-            return None
-        ids = self.current_sample_ids if indexed.label_ids is None else self.current_label_ids
-        rows = self._current_inds
-        last = -1 if rows is None or not len(rows) else int(rows.max())
-        if 0 <= last < len(indexed.ids) and np.array_equal(indexed.ids[rows], ids):
-            return np.asarray(rows, np.int64)
-        # Another thread has replaced the rows that FiftyOne's positions are about.
-        return np.array([indexed.row_of[i] for i in ids.tolist() if i in indexed.row_of], np.int64)
+        self._apply_view_to(indexed)
+        rows = self._curr_keep_inds
+        return None if rows is None else np.asarray(rows, np.int64)
 
     def _vectors(self, indexed: Indexed, query: Any) -> tuple[CosineIndex, Float32s, bool]:
         """What a query is compared with, its vectors (m, d), and whether it is a single one."""

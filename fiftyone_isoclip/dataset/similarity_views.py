@@ -7,12 +7,9 @@ is shared by all threads of the App's server, which would search in each other's
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fiftyone.brain.similarity import SimilarityIndex
-
-if TYPE_CHECKING:
-    from fiftyone_isoclip.dataset.indexed import Indexed
 
 
 class _View(threading.local):
@@ -28,7 +25,7 @@ class _View(threading.local):
         self._curr_label_ids: Any = None
         self._curr_keep_inds: Any = None
         self._curr_missing_size: int | None = None
-        self.applied_to: Any = None
+        self._applied_to: Any = None
 
 
 def _of_thread(name: str) -> Any:
@@ -53,15 +50,8 @@ class ThreadViews(SimilarityIndex):
     _curr_label_ids = _of_thread("_curr_label_ids")
     _curr_keep_inds = _of_thread("_curr_keep_inds")
     _curr_missing_size = _of_thread("_curr_missing_size")
-
-    _indexed: Indexed
+    _applied_to = _of_thread("_applied_to")
 
     def __init__(self, samples: Any, config: Any, brain_key: str | None, *, backend: Any) -> None:
         self._view_in_use = _View(samples)
         super().__init__(samples, config, brain_key, backend=backend)
-
-    def _apply_view_if_necessary(self) -> None:
-        """Find the rows of the view, again if another thread has replaced the rows."""
-        if self._curr_sample_ids is None or self._view_in_use.applied_to is not self._indexed:
-            self._view_in_use.applied_to = self._indexed
-            self._apply_view()

@@ -58,14 +58,14 @@ class World:
             vector = self.plain[[row]]
             self.become(now | {row}, lambda: self.index.add_to_index(vector, [self.ids[row]]))
 
-    def best(self, query, viewed, state):
+    def best(self, query, viewed, state, k=K):
         """Brute force: the nearest of a text or a row, among the rows of a view and a state."""
         if isinstance(query, str):
             scores = unit(self.plain.astype(np.float64)) @ self.texts[query]
         else:
             scores = self.images @ self.images[query]
         rows = sorted(viewed & state, key=lambda row: -scores[row])
-        return [self.ids[row] for row in rows[:K]]
+        return [self.ids[row] for row in rows[:k]]
 
     def ask(self, seed):
         """One search as the App does it: by image or text, in all or in a view of some."""
@@ -107,6 +107,31 @@ def test_f18_every_answer_fits_a_state_that_was(world):
 
     search_meanwhile(world, 120, change)
     assert len(set(world.states)) > 3
+
+
+def test_f18_what_comes_and_goes_during_a_search_is_found_in_one_of_its_states(world, monkeypatch):
+    """Between reading its rows and looking at its view, one row comes and then another goes."""
+    coming, going = BASE, BASE + 1
+    world.toggle(going)
+    viewed = frozenset([coming, going, *range(6)])
+    view = world.dataset.select([world.ids[row] for row in viewed])
+    index = world.dataset.load_brain_results("found")
+    vectors = index._vectors
+
+    def change_after(indexed, query):
+        read = vectors(indexed, query)
+        world.toggle(coming)
+        world.toggle(going)
+        return read
+
+    monkeypatch.setattr(index, "_vectors", change_after)
+    found = view.sort_by_similarity(world.ids[0], k=8, brain_key="found").values("id")
+    monkeypatch.undo()
+    now = view.sort_by_similarity(world.ids[0], k=8, brain_key="found").values("id")
+
+    best = [world.best(0, viewed, state, k=8) for state in world.states]
+    assert found in best[1:]
+    assert now == best[-1]
 
 
 def test_f18_nothing_is_lost_where_several_change_the_index(world):

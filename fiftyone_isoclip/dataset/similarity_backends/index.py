@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
-from fiftyone.brain.similarity import SimilarityIndex
 
 from fiftyone_isoclip.dataset.indexed import named
 from fiftyone_isoclip.dataset.similarity_backends.rows import TableRows
@@ -55,9 +54,6 @@ class TableSimilarityIndex(TableRows):
             f"at a time; fiftyone_isoclip.find_duplicates(dataset, "
             f"field={self.config.embeddings_field!r}) compares all pairs"
         )
-
-    def _apply_view_if_necessary(self) -> None:
-        SimilarityIndex._apply_view_if_necessary(self)  # no rows here that a thread may replace
 
     def _parse_query(self, query: Any) -> Any:
         self._recall()
