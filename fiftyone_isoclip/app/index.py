@@ -25,6 +25,7 @@ from fiftyone_isoclip.app.steps import Step, Steps, by_bar, follow
 from fiftyone_isoclip.dataset.brain_runs import delete_brain_run, is_index
 from fiftyone_isoclip.dataset.fields import DEFAULT_FIELD, need_origin
 from fiftyone_isoclip.dataset.locks import check_brain_key, hold
+from fiftyone_isoclip.dataset.sources import count_held
 
 DEFAULT_KEY = "isoclip_search"
 
@@ -78,7 +79,8 @@ class BuildSimilarityIndex(SteppedOperator):
         choose_band(inputs, ctx, need_origin(ctx.dataset, field))
         choose_one(inputs, "storage", "Storage", STORAGES)
         backend = choose_place(inputs, ctx)
-        held, lacking = _held(ctx.dataset, field), len(samples) - _held(samples, field)
+        held, asked_of = count_held(ctx.dataset, field).vectors, count_held(samples, field)
+        lacking = asked_of.samples - asked_of.vectors
         explain(
             inputs,
             "writes",
@@ -158,10 +160,3 @@ def _replace(dataset: fo.Dataset, key: str, build: Callable[[str], Any]) -> Any:
         raise
     dataset.rename_brain_run(draft, key)
     return index
-
-
-def _held(samples: Any, field: str) -> int:
-    """How many samples have a vector; where it lies in files, their source is on the samples."""
-    dataset: fo.Dataset = samples._root_dataset
-    lies_in_files = need_origin(dataset, field).folder is not None
-    return int(samples.count(f"{field}_source" if lies_in_files else field))

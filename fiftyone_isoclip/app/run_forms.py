@@ -8,7 +8,7 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import Context, check, explain
-from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
+from fiftyone_isoclip.dataset.brain_runs import find_other_origin, list_brain_runs
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, list_runs
 
 NO_RUNS = (
@@ -60,7 +60,8 @@ def brain_choices(dataset: fo.Dataset) -> dict[str, str]:
 
 def stale_choices(dataset: fo.Dataset) -> dict[str, str]:
     """What can be brought up to date: the runs, and the indexes in databases that are built."""
-    found = [run.key for run in list_brain_runs(dataset) if run.in_database and run.complete]
+    indexes = [run for run in list_brain_runs(dataset) if run.in_database and run.complete]
+    found = [run.key for run in indexes if find_other_origin(dataset, run) is None]
     shown = brain_choices(dataset)
     return run_choices(dataset) | {key: shown[key] for key in found if not dataset.has_run(key)}
 

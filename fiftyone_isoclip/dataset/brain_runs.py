@@ -10,9 +10,10 @@ from typing import Any, Literal
 import fiftyone as fo
 from fiftyone.core.brain import BrainMethod
 
-from fiftyone_isoclip.dataset.fields import dataset_of
+from fiftyone_isoclip.dataset.fields import Origin, dataset_of, read_origin
 from fiftyone_isoclip.dataset.similarity import FaissSimilarityConfig
 from fiftyone_isoclip.dataset.similarity_backends.config import TableConfig
+from fiftyone_isoclip.dataset.similarity_field import embedding_path
 from fiftyone_isoclip.errors import DatasetError
 
 BrainKind = Literal["index", "map"]
@@ -37,6 +38,7 @@ class BrainRun:
     backend: str | None = None
     patches_field: str | None = None
     copied: Mapping[str, Any] | None = None
+    fingerprint: str | None = None
 
     @property
     def what(self) -> str:
@@ -60,7 +62,7 @@ def list_brain_runs(dataset: fo.Dataset) -> list[BrainRun]:
         config = info.config
         if isinstance(config, (FaissSimilarityConfig, TableConfig)):
             made = (config.embeddings_field, config.checkpoint, config.band, config.method)
-            of = (config.patches_field, getattr(config, "copied", None))
+            of = (config.patches_field, getattr(config, "copied", None), config.fingerprint)
             whole = is_built(dataset, key)
             found.append(BrainRun(key, "index", info.timestamp, whole, *made, *of))
     for key in dataset.list_brain_runs(type="visualization"):
@@ -91,6 +93,17 @@ def need_index(dataset: fo.Dataset, key: str) -> BrainRun:
 def is_index(dataset: fo.Dataset, key: str) -> bool:
     """Whether a brain run is a similarity index of this package."""
     return any(run.key == key and run.kind == "index" for run in list_brain_runs(dataset))
+
+
+def find_other_origin(dataset: fo.Dataset, index: BrainRun) -> Origin | None:
+    """What made the vectors of an index's field, if it was with other weights than the index's.
+
+    Such an index neither answers nor can be brought up to date; it has to be built again.
+    """
+    if index.field is None or index.fingerprint is None:
+        return None
+    origin = read_origin(dataset, embedding_path(dataset, index.field, index.patches_field))
+    return origin if origin is not None and origin.fingerprint != index.fingerprint else None
 
 
 def delete_brain_run(dataset: fo.Dataset, key: str) -> None:

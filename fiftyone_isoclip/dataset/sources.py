@@ -43,11 +43,20 @@ def why_missing(error: str | None) -> str:
     return f"it could not be embedded: {error}" if error else NO_EMBEDDING
 
 
+def held_by(samples: Any, path: str) -> str:
+    """The path of what only samples (or labels) with a vector have: it, or its source if in files.
+
+    Args:
+        samples: of a dataset.
+        path: of the vectors.
+    """
+    origin = read_origin(samples, path)
+    return path if origin is None or origin.folder is None else f"{path}_source"
+
+
 def read_sources(samples: Any, field: str) -> Sources:
     """Read the sources of samples, in their order."""
-    origin = read_origin(samples, field)
-    in_files = origin is not None and origin.folder is not None
-    source, held = f"${field}_source", f"${field}_source" if in_files else f"${field}"
+    source, held = f"${field}_source", f"${held_by(samples, field)}"
     columns = {
         "_id": False,
         "id": {"$toString": "$_id"},
@@ -75,9 +84,7 @@ class Held:
 
 def count_held(samples: Any, field: str) -> Held:
     """Count the vectors of samples in a field, which need not exist; the database does it."""
-    origin = read_origin(samples, field)
-    in_files = origin is not None and origin.folder is not None
-    held = f"${field}_source" if in_files else f"${field}"
+    held = f"${held_by(samples, field)}"
     sums = {
         "samples": {"$sum": 1},
         "vectors": {"$sum": {"$cond": [{"$gt": [held, None]}, 1, 0]}},
@@ -95,9 +102,7 @@ def sum_sources(samples: Any, field: str, labels: str | None = None) -> list[int
     Up to 256, the number of sums that differ is the least number of vectors that do. The database
     works it out, and nothing but the sums is read.
     """
-    origin = read_origin(samples, field)
-    in_files = origin is not None and origin.folder is not None
-    source, held = f"${field}_source", f"${field}_source" if in_files else f"${field}"
+    source, held = f"${field}_source", f"${held_by(samples, field)}"
     id_ = {"$toString": "$_id"}
     whole = {"$toHashedIndexKey": {"$concat": [id_, " ", {"$ifNull": [source, UNKNOWN]}]}}
     inside = [{"$unwind": f"${labels}"}, {"$replaceRoot": {"newRoot": f"${labels}"}}]

@@ -10,7 +10,7 @@ from typing import Any
 import fiftyone as fo
 from fiftyone import ViewField as F
 
-from fiftyone_isoclip.dataset.fields import read_origin
+from fiftyone_isoclip.dataset.sources import held_by
 from fiftyone_isoclip.encoder import Box
 from fiftyone_isoclip.errors import DatasetError
 
@@ -126,9 +126,7 @@ def list_changed(samples: Any, field: str, fingerprint: str) -> set[str]:
 
 
 def _whole_images(samples: Any, fields: Fields) -> Iterator[Target]:
-    origin = read_origin(samples, fields.embedding)
-    in_files = origin is not None and origin.folder is not None
-    has_vector = F(fields.source if in_files else fields.embedding).exists()
+    has_vector = F(held_by(samples, fields.embedding)).exists()
     columns = samples.values(["id", "filepath", fields.source, fields.error, has_vector])
     for id_, path, source, error, has in zip(*columns, strict=True):
         yield Target(id_, id_, path, None, source if has else None, error)

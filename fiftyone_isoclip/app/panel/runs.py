@@ -13,7 +13,7 @@ from fiftyone_isoclip.app.panel.scheduled import SCHEDULED_ACTIONS, show_schedul
 from fiftyone_isoclip.app.panel.stale import STALE_ACTIONS
 from fiftyone_isoclip.app.panel.tab import Action, Context, Tab, prompt
 from fiftyone_isoclip.app.run_forms import describe_counts, describe_kind
-from fiftyone_isoclip.dataset.brain_runs import list_brain_runs
+from fiftyone_isoclip.dataset.brain_runs import find_other_origin, list_brain_runs
 from fiftyone_isoclip.dataset.overview import FieldOverview, list_fields
 from fiftyone_isoclip.dataset.runs import SavedRun, list_runs, load_run
 from fiftyone_isoclip.dataset.similarity_refresh import find_index_staleness
@@ -142,7 +142,10 @@ def _draw_brain(ctx: Context, page: Page) -> None:
             told = "It was not built to its end. Unless somebody does it now, delete it"
             card.notice(f"{told} and build it again.", "warning")
         row = card.row()
-        if run.in_database and run.complete and not ctx.dataset.has_run(run.key):
+        if other := find_other_origin(ctx.dataset, run):
+            told = f"Its field {run.field} holds {other} now: delete it and build it again."
+            card.notice(told, "warning")
+        elif run.in_database and run.complete and not ctx.dataset.has_run(run.key):
             stale = find_index_staleness(ctx.dataset, run)
             if stale:
                 card.notice(f"Since then: {stale}.", "warning")

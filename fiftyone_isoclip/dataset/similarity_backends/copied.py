@@ -8,9 +8,8 @@ from typing import Any
 
 import fiftyone as fo
 
-from fiftyone_isoclip.dataset.fields import read_origin
 from fiftyone_isoclip.dataset.similarity_field import embedding_path, whole_collection
-from fiftyone_isoclip.dataset.sources import sum_sources
+from fiftyone_isoclip.dataset.sources import held_by, sum_sources
 from fiftyone_isoclip.dataset.staleness import Staleness, version_of
 
 _REMEMBERED = 64
@@ -49,8 +48,6 @@ def _look(
     path = embedding_path(dataset, field, patches_field)
     if not dataset.has_field(path):
         return samples.count(), 0, (0,) * 256
-    origin = read_origin(dataset, path)
-    in_files = origin is not None and origin.folder is not None
-    vectors = samples.count(f"{path}_source" if in_files else path)
+    vectors = samples.count(held_by(dataset, path))
     labels = None if patches_field is None else path.removesuffix(f".{field}")
     return samples.count(), vectors, tuple(sum_sources(samples, field, labels))

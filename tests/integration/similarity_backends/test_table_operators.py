@@ -13,9 +13,10 @@ import pytest
 from fiftyone_isoclip import build_similarity, embed
 from fiftyone_isoclip.app.index import BuildSimilarityIndex
 from fiftyone_isoclip.app.runs import DeleteRun, Rerun
+from fiftyone_isoclip.dataset.fields import Origin, write_origin
 from fiftyone_isoclip.dataset.places import side_folder
 from tests.operators import Offered
-from tests.panels import Panel, texts
+from tests.panels import Panel, texts, views
 from tests.pictures import draw, draw_many
 
 pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
@@ -136,6 +137,22 @@ def test_an_index_that_no_longer_fits_its_field_is_announced_and_brought_up_to_d
     assert (result["since"], result["found"]) == (stale, "6 vectors")
     assert dataset.load_brain_results(KEY).total_index_size == 6
     assert "Since then" not in texts(Panel(dataset, "runs").send())
+
+
+@pytest.mark.parametrize("backend", ["lancedb", "faiss"])
+def test_an_index_of_other_weights_is_told_to_be_built_again_and_not_offered(
+    dataset: fo.Dataset, ids: list[str], folder: Path, backend: str
+) -> None:
+    build(dataset, folder, backend=backend)
+    told = "clip_embedding holds plain embeddings of isoclip-other"
+    assert "build it again" not in texts(Panel(dataset, "runs").send())
+    write_origin(dataset, "clip_embedding", Origin("isoclip-other", "0" * 64, 64))
+    panel = Panel(dataset, "runs")
+    shown = texts(panel.send())
+    assert told in shown and "delete it and build it again" in shown
+    offered = {button["label"] for button in views(panel.send(), "Button")}
+    assert "Delete" in offered and "Bring up to date" not in offered
+    assert "no run" in str(Offered(Rerun, dataset).form(key=KEY))
 
 
 def test_a_run_stays_where_its_tables_cannot_be_deleted(
