@@ -59,13 +59,13 @@ def test_duplicates_through_the_form_show_the_planted_groups(
     app.open_operator(DUPLICATES)
     app.fill("Similarity from which images are duplicates", SIMILARITY)
     result = app.execute()
+    app.expect_notice(f"{len(SOURCES)} groups of {N} images; {N - len(SOURCES)} of them could go")
     photographs.reload()
     groups = {
         frozenset(group.values("source_group"))
         for group in photographs.load_saved_view("duplicates").iter_dynamic_groups()
     }
     assert groups == {frozenset([name]) for name in SOURCES}
-    app.expect_notice(f"{len(SOURCES)} groups of {N} images; {N - len(SOURCES)} of them could go")
     assert re.search(rf"Groups:\s*{len(SOURCES)}\b", result)
     app.leave_result()
     app.expect_counts(f"{len(SOURCES)} groups")
