@@ -8,7 +8,7 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 
 from fiftyone_isoclip.app.forms import Context, check, explain
-from fiftyone_isoclip.dataset.brain_runs import find_other_origin, list_brain_runs
+from fiftyone_isoclip.dataset.brain_runs import BrainRun, find_other_origin, list_brain_runs
 from fiftyone_isoclip.dataset.runs import SavedRun, check_free, list_runs
 
 NO_RUNS = (
@@ -52,18 +52,21 @@ def run_choices(dataset: fo.Dataset) -> dict[str, str]:
 
 def brain_choices(dataset: fo.Dataset) -> dict[str, str]:
     """The indexes and maps of a dataset: key -> what is shown."""
-    return {
-        run.key: f"{run.key}: {run.what}, {run.time:%Y-%m-%d %H:%M} UTC"
-        for run in list_brain_runs(dataset)
-    }
+    return {run.key: _describe_brain_run(run) for run in list_brain_runs(dataset)}
+
+
+def _describe_brain_run(run: BrainRun) -> str:
+    return f"{run.key}: {run.what}, {run.time:%Y-%m-%d %H:%M} UTC"
 
 
 def stale_choices(dataset: fo.Dataset) -> dict[str, str]:
     """What can be brought up to date: the runs, and the indexes in databases that are built."""
     indexes = [run for run in list_brain_runs(dataset) if run.in_database and run.complete]
-    found = [run.key for run in indexes if find_other_origin(dataset, run) is None]
-    shown = brain_choices(dataset)
-    return run_choices(dataset) | {key: shown[key] for key in found if not dataset.has_run(key)}
+    return run_choices(dataset) | {
+        run.key: _describe_brain_run(run)
+        for run in indexes
+        if not dataset.has_run(run.key) and find_other_origin(dataset, run) is None
+    }
 
 
 def choose_run(inputs: types.Object, ctx: Context, choices: Mapping[str, str]) -> str | None:

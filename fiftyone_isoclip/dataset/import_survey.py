@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from fiftyone_isoclip.dataset.fields import (
     read_origin,
     write_info,
 )
+from fiftyone_isoclip.dataset.similarity_field import existing_ids
 from fiftyone_isoclip.dataset.targets import Fields
 from fiftyone_isoclip.errors import DatasetError
 from fiftyone_isoclip.files.listing import is_uri
@@ -140,16 +141,11 @@ def _check_paths(shard: Shard, dataset: fo.Dataset | None, media_root: str | Non
     pairs = zip(shard.ids, shard.paths, strict=True)
     away = {id_: path for id_, path in pairs if local_path(path, media_root) is None}
     if away:
-        known = set() if dataset is None else _known(dataset, list(away))
+        ids = [id_ for id_ in away if ObjectId.is_valid(id_)]
+        known = set() if dataset is None else existing_ids(dataset, None, ids)
         for id_, path in away.items():
             if id_ not in known:
                 raise nowhere(path)
-
-
-def _known(dataset: fo.Dataset, ids: Sequence[str]) -> set[str]:
-    keys = [ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)]
-    found = dataset._sample_collection.find({"_id": {"$in": keys}}, {"_id": True})
-    return {str(each["_id"]) for each in found}
 
 
 def _check_roots(paths: Iterable[str], roots: dict[str, str], media_root: str) -> None:

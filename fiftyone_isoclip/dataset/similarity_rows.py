@@ -222,24 +222,6 @@ class SimilarityRows(ModelQueries):
     def _apply_view_if_necessary(self) -> None:
         self._apply_view_to(self._indexed)
 
-    def _apply_view_to(self, indexed: Indexed) -> None:
-        """Find the view in these rows, whatever other threads have put in their place meanwhile."""
-        if self._curr_sample_ids is not None and self._applied_to is indexed:
-            return
-        samples, labels, kept, is_found = indexed.sample_ids, indexed.label_ids, None, None
-        if self.has_view:
-            samples, labels, kept, is_found = fbu.filter_ids(
-                self._curr_view,
-                samples,
-                labels,
-                patches_field=self.config.patches_field,
-                allow_missing=self._curr_view_allow_missing,
-                warn_missing=self._curr_view_warn_missing,
-            )
-        self._curr_sample_ids, self._curr_label_ids, self._curr_keep_inds = samples, labels, kept
-        missing = None if is_found is None else int(np.count_nonzero(~is_found))
-        self._curr_missing_size, self._applied_to = missing, indexed
-
     def image_map(self) -> EmbeddingMap | None:
         """What plain embeddings go through to be compared as images; None compares them as is."""
         return self.settle().embedding_map

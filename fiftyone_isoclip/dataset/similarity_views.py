@@ -7,9 +7,14 @@ is shared by all threads of the App's server, which would search in each other's
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import fiftyone.brain.internal.core.utils as fbu
+import numpy as np
 from fiftyone.brain.similarity import SimilarityIndex
+
+if TYPE_CHECKING:
+    from fiftyone_isoclip.dataset.indexed import Indexed
 
 
 class _View(threading.local):
@@ -55,3 +60,21 @@ class ThreadViews(SimilarityIndex):
     def __init__(self, samples: Any, config: Any, brain_key: str | None, *, backend: Any) -> None:
         self._view_in_use = _View(samples)
         super().__init__(samples, config, brain_key, backend=backend)
+
+    def _apply_view_to(self, indexed: Indexed) -> None:
+        """Find the view in these rows, whatever other threads have put in their place meanwhile."""
+        if self._curr_sample_ids is not None and self._applied_to is indexed:
+            return
+        samples, labels, kept, is_found = indexed.sample_ids, indexed.label_ids, None, None
+        if self.has_view:
+            samples, labels, kept, is_found = fbu.filter_ids(
+                self._curr_view,
+                samples,
+                labels,
+                patches_field=self.config.patches_field,
+                allow_missing=self._curr_view_allow_missing,
+                warn_missing=self._curr_view_warn_missing,
+            )
+        self._curr_sample_ids, self._curr_label_ids, self._curr_keep_inds = samples, labels, kept
+        missing = None if is_found is None else int(np.count_nonzero(~is_found))
+        self._curr_missing_size, self._applied_to = missing, indexed
